@@ -1,0 +1,37 @@
+# The two commands: `make demo` and `make test`. Both install what they need.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
+CARGO_FLAGS := --release --workspace --locked
+SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
+
+.PHONY: demo test build setup format lint unit settings clean
+
+# TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
+demo: build
+	@$(SPRINGALD) demo $(ARGS)
+
+# Everything that must hold before a change lands.
+test: setup format lint unit
+
+build: setup
+	cargo build $(CARGO_FLAGS)
+
+# Tools that the build and the tests need and that cargo does not bring.
+setup:
+	@./scripts/setup.sh
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+unit: build
+	cargo test $(CARGO_FLAGS)
+
+# The settings reference, from the settings' own documentation.
+settings: build
+	$(SPRINGALD) standalone --generate-config > docs/settings.yaml
+
+clean:
+	cargo clean

@@ -1,0 +1,176 @@
+//! The client: a session with one of several servers.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow_flight::sql::{
+    Any, CommandGetTables, CommandStatementQuery, CommandStatementUpdate, DoPutUpdateResult, ProstMessageExt,
+};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo};
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+use prost::Message;
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
+
+use crate::address::Address;
+use crate::connection::{self, ConnectOptions, Flight};
+use crate::error::{ClientError, Result};
+use crate::query::QueryStream;
+use crate::tables::{self, TableInfo};
+
+/// Most connections to servers that endpoints named; beyond it, the oldest is closed.
+const MAX_PEERS: usize = 16;
+
+/// A session with a Flight SQL server. Clones share it, and may be used at the same time.
+#[derive(Clone)]
+pub struct Client {
+    flight: Flight,
+    address: Address,
+    /// The server's session: its `authorization` header, to be sent back with every call.
+    token: Option<AsciiMetadataValue>,
+    options: ConnectOptions,
+    /// Connections to other servers, kept because every query may name them again.
+    peers: Arc<Mutex<Vec<(Address, Flight)>>>,
+}
+
+impl Client {
+    /// Connects to the first server of `url` that answers, and opens a session there.
+    ///
+    /// `url` is one or several addresses, separated by commas, each `host:port`, `grpc://host:port` or
+    /// `http://host:port`, with `user:password@` before the host if the server asks who you are. Port 50050 may be
+    /// left out.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] if `url` cannot be read, [`ClientError::Connect`] if no server answers, and the server's
+    /// own error if it refuses the session.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, ConnectOptions::default()).await
+    }
+
+    /// As [`Client::connect`], with options.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Self> {
+        let mut attempts = Vec::new();
+        for address in Address::parse_list(url)? {
+            match Self::open_session(&address, options).await {
+                Ok(client) => return Ok(client),
+                Err(ClientError::Connect { attempts: attempt }) => attempts.push(attempt),
+                Err(error) if error.is_unavailable() => attempts.push(format!("{address}: {error}")),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ClientError::Connect { attempts: attempts.join("; ") })
+    }
+
+    async fn open_session(address: &Address, options: ConnectOptions) -> Result<Self> {
+        let mut flight = connection::open(address, options).await?;
+        let token = connection::handshake(&mut flight, address, options).await?;
+        Ok(Self { flight, address: address.clone(), token, options, peers: Arc::default() })
+    }
+
+    /// The server in use, as `http://host:port`.
+    pub fn url(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Submits any statement. Statements without a result, as DDL and SET, give a stream without rows; they too are
+    /// done only when the stream has ended.
+    ///
+    /// # Errors
+    /// What the server says of the statement before it runs. Errors while it runs come from the stream.
+    pub async fn query(&self, sql: &str) -> Result<QueryStream> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        QueryStream::open(self.clone(), self.flight_info(command.as_any()).await?)
+    }
+
+    /// Submits a statement and collects its whole result in memory.
+    ///
+    /// # Errors
+    /// As [`Client::query`] and its stream.
+    pub async fn collect(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        self.query(sql).await?.try_collect().await
+    }
+
+    /// Runs a statement as an update, and returns the number of rows it changed; -1 if the server cannot say.
+    ///
+    /// # Errors
+    /// What the server says of the statement.
+    pub async fn execute_update(&self, sql: &str) -> Result<i64> {
+        let command = CommandStatementUpdate { query: sql.to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let data = FlightData::new().with_descriptor(descriptor);
+        let request = self.request(futures::stream::iter([data]));
+        let mut answers = self.flight.clone().do_put(request).await?.into_inner();
+        let answer = answers.message().await?;
+        let answer = answer.ok_or_else(|| ClientError::Protocol("no answer to an update".to_owned()))?;
+        Ok(DoPutUpdateResult::decode(answer.app_metadata)?.record_count)
+    }
+
+    /// All tables and views that the session may see.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn tables(&self) -> Result<Vec<TableInfo>> {
+        let info = self.flight_info(CommandGetTables::default().as_any()).await?;
+        let batches: Vec<RecordBatch> = QueryStream::open(self.clone(), info)?.try_collect().await?;
+        batches.iter().try_fold(Vec::new(), |mut all, batch| {
+            all.extend(tables::from_batch(batch)?);
+            Ok(all)
+        })
+    }
+
+    async fn flight_info(&self, command: Any) -> Result<FlightInfo> {
+        let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
+        Ok(self.flight.clone().get_flight_info(self.request(descriptor)).await?.into_inner())
+    }
+
+    /// Runs an action that answers once at most, and returns the answer's body.
+    pub(crate) async fn action(&self, kind: &str, body: Vec<u8>) -> Result<Option<bytes::Bytes>> {
+        let request = self.request(Action::new(kind, body));
+        let mut answers = self.flight.clone().do_action(request).await?.into_inner();
+        Ok(answers.message().await?.map(|answer| answer.body))
+    }
+
+    /// The connection to the server of this session.
+    pub(crate) fn flight(&self) -> Flight {
+        self.flight.clone()
+    }
+
+    /// A connection to the server at `location`, which an endpoint named.
+    pub(crate) async fn flight_to(&self, location: &str) -> Result<Flight> {
+        let address = Address::parse(location)?;
+        if address.is_same_server(&self.address) {
+            return Ok(self.flight.clone());
+        }
+        let known =
+            self.peers.lock().iter().find(|(peer, _)| peer.is_same_server(&address)).map(|(_, flight)| flight.clone());
+        if let Some(flight) = known {
+            return Ok(flight);
+        }
+        let flight = connection::open(&address, self.options).await?;
+        let mut peers = self.peers.lock();
+        if peers.len() >= MAX_PEERS {
+            peers.remove(0);
+        }
+        peers.push((address, flight.clone()));
+        Ok(flight)
+    }
+
+    /// A request within the session.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        request
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}

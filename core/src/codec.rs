@@ -1,0 +1,134 @@
+//! Stage plans as bytes: DataFusion's protobuf encoding with the exchange operators added.
+
+use std::sync::Arc;
+
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+use datafusion_proto::physical_plan::from_proto::parse_protobuf_partitioning;
+use datafusion_proto::physical_plan::to_proto::serialize_partitioning;
+use datafusion_proto::physical_plan::{
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use datafusion_proto::protobuf;
+use prost::Message;
+use springald_proto::exchange::{ExchangeNode, ReaderNode, WriterNode, exchange_node::Node};
+
+use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec};
+use crate::ids::StageId;
+
+/// Encodes a stage's plan. Fails where DataFusion cannot encode an operator or expression of it.
+pub fn encode_plan(plan: Arc<dyn ExecutionPlan>) -> Result<bytes::Bytes> {
+    physical_plan_to_bytes_with_extension_codec(plan, &PlanCodec)
+}
+
+/// Decodes a stage's plan with the functions that `context` knows.
+pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+    physical_plan_from_bytes_with_extension_codec(bytes, context, &PlanCodec)
+}
+
+/// Adds [`ExchangeReaderExec`] and [`ExchangeWriterExec`] to what DataFusion can encode.
+#[derive(Debug)]
+struct PlanCodec;
+
+impl PhysicalExtensionCodec for PlanCodec {
+    fn try_decode(
+        &self,
+        bytes: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let node = ExchangeNode::decode(bytes)
+            .map_err(|error| internal_datafusion_err!("an operator of the stage's plan cannot be decoded: {error}"))?;
+        let context = PhysicalPlanDecodeContext::new(context, self);
+        match (node.node, inputs) {
+            (Some(Node::Reader(reader)), []) => decode_reader(&reader, &context, converter),
+            (Some(Node::Writer(writer)), [input]) => decode_writer(&writer, input, &context, converter),
+            _ => internal_err!("an exchange operator has the wrong number of inputs"),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        buffer: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let node = if let Some(reader) = plan.downcast_ref::<ExchangeReaderExec>() {
+            let schema: datafusion_proto::protobuf::Schema = plan.schema().as_ref().try_into()?;
+            Node::Reader(ReaderNode {
+                stage: reader.stage().0,
+                schema: schema.encode_to_vec(),
+                partitioning: encode_partitioning(plan.properties().output_partitioning(), self, converter)?,
+                broadcast: reader.broadcast(),
+                input_partitions: reader.input_partitions() as u32,
+            })
+        } else if let Some(writer) = plan.downcast_ref::<ExchangeWriterExec>() {
+            let partitioning = match writer.partitioning() {
+                Some(partitioning) => encode_partitioning(partitioning, self, converter)?,
+                None => vec![],
+            };
+            Node::Writer(WriterNode { partitioning })
+        } else {
+            return internal_err!("operator {} cannot be sent to executors", plan.name());
+        };
+        ExchangeNode { node: Some(node) }
+            .encode(buffer)
+            .map_err(|error| internal_datafusion_err!("cannot encode an exchange operator: {error}"))
+    }
+}
+
+fn encode_partitioning(
+    partitioning: &Partitioning,
+    codec: &PlanCodec,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Vec<u8>> {
+    Ok(serialize_partitioning(partitioning, codec, converter)?.encode_to_vec())
+}
+
+fn decode_partitioning(
+    bytes: &[u8],
+    schema: &datafusion::arrow::datatypes::Schema,
+    context: &PhysicalPlanDecodeContext<'_>,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Partitioning> {
+    let encoded = protobuf::Partitioning::decode(bytes)
+        .map_err(|error| internal_datafusion_err!("a partitioning cannot be decoded: {error}"))?;
+    parse_protobuf_partitioning(Some(&encoded), context, schema, converter)?
+        .ok_or_else(|| internal_datafusion_err!("an exchange operator has an empty partitioning"))
+}
+
+fn decode_reader(
+    reader: &ReaderNode,
+    context: &PhysicalPlanDecodeContext<'_>,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let encoded = datafusion_proto::protobuf::Schema::decode(reader.schema.as_slice())
+        .map_err(|error| internal_datafusion_err!("an exchange's schema cannot be decoded: {error}"))?;
+    let schema: datafusion::arrow::datatypes::Schema = (&encoded).try_into()?;
+    let partitioning = decode_partitioning(&reader.partitioning, &schema, context, converter)?;
+    Ok(Arc::new(ExchangeReaderExec::new(
+        StageId(reader.stage),
+        Arc::new(schema),
+        partitioning,
+        reader.broadcast,
+        reader.input_partitions as usize,
+    )))
+}
+
+fn decode_writer(
+    writer: &WriterNode,
+    input: &Arc<dyn ExecutionPlan>,
+    context: &PhysicalPlanDecodeContext<'_>,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let partitioning = match writer.partitioning.as_slice() {
+        [] => None,
+        bytes => Some(decode_partitioning(bytes, &input.schema(), context, converter)?),
+    };
+    Ok(Arc::new(ExchangeWriterExec::new(Arc::clone(input), partitioning)))
+}

@@ -1,0 +1,14 @@
+//! What scheduler and executor must agree on: ids, errors, the plan codec, the exchange operators, settings,
+//! object stores and telemetry.
+//!
+//! Knows nothing of how jobs are scheduled or where tasks run.
+#![forbid(unsafe_code)]
+
+pub mod ballista;
+pub mod codec;
+pub mod error;
+pub mod exchange;
+pub mod ids;
+pub mod object_stores;
+pub mod settings;
+pub mod telemetry;

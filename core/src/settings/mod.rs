@@ -1,0 +1,202 @@
+//! All settings of all roles. The doc comments here are the settings reference: `springald <role> --generate-config`
+//! writes them as YAML, and a test holds the committed reference to them.
+
+mod units;
+
+use std::path::PathBuf;
+
+use foundations::settings::settings;
+
+pub use units::{ByteSize, Span};
+
+/// Settings of one Springald process, whatever its role.
+#[settings]
+pub struct Settings {
+    /// What this process belongs to, and where its durable state is.
+    pub cluster: ClusterSettings,
+    /// The scheduler: plans, keeps jobs, answers clients.
+    pub scheduler: SchedulerSettings,
+    /// The executor: runs tasks.
+    pub executor: ExecutorSettings,
+    /// How queries are planned and limited.
+    pub query: QuerySettings,
+    /// Logs, metrics and health.
+    pub telemetry: TelemetrySettings,
+}
+
+/// What this process belongs to, and where its durable state is.
+#[settings(impl_default = false)]
+pub struct ClusterSettings {
+    /// Name of the cluster: 1 to 64 letters, digits, '-' or '_'. Clusters with different names can share an etcd.
+    pub name: String,
+    /// etcd client URLs, for example http://127.0.0.1:2379. Needed by `scheduler` and `executor`.
+    pub etcd: Vec<String>,
+    /// User name for etcd; empty: no authentication.
+    pub etcd_user: String,
+    /// File that holds the password of the etcd user.
+    pub etcd_password_file: PathBuf,
+    /// Directory of the embedded store (`standalone` only); empty: kept in memory, gone with the process.
+    pub data_dir: PathBuf,
+    /// How long a process counts as alive after its last sign of life. Whole seconds, at least 2s.
+    pub lease_ttl: Span,
+    /// How long to try to reach the store at start before giving up.
+    pub connect_deadline: Span,
+    /// Longest wait for one answer of the store.
+    pub request_timeout: Span,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            etcd: vec![],
+            etcd_user: String::new(),
+            etcd_password_file: PathBuf::new(),
+            data_dir: PathBuf::new(),
+            lease_ttl: Span::seconds(3),
+            connect_deadline: Span::seconds(30),
+            request_timeout: Span::seconds(5),
+        }
+    }
+}
+
+/// The scheduler: plans, keeps jobs, answers clients.
+#[settings(impl_default = false)]
+pub struct SchedulerSettings {
+    /// IP address that the services bind.
+    pub bind: String,
+    /// Host name or IP address under which other processes and clients reach this scheduler; empty: the bound one.
+    pub advertise: String,
+    /// Port of Flight SQL, for clients; 0: a free one.
+    pub flight_sql_port: u16,
+    /// Port of the control service, for executors; 0: a free one.
+    pub control_port: u16,
+    /// Port of REST and the console; 0: a free one.
+    pub rest_port: u16,
+    /// Largest number of jobs that run or wait at one time; past it new queries are refused.
+    pub max_jobs: usize,
+    /// How long a job waits when the cluster has no executor, before it fails.
+    pub no_executor_timeout: Span,
+    /// How long a finished result that nobody fetches is kept.
+    pub result_retention: Span,
+    /// How long a job goes on after its client has gone away in the middle of the result.
+    pub client_gone_grace: Span,
+    /// How long the record of an ended job is kept.
+    pub job_retention: Span,
+    /// How often a task may fail before its job fails.
+    pub max_task_failures: u32,
+    /// Largest number of client connections.
+    pub max_connections: usize,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self {
+            bind: "127.0.0.1".to_owned(),
+            advertise: String::new(),
+            flight_sql_port: 50050,
+            control_port: 50051,
+            rest_port: 8080,
+            max_jobs: 1000,
+            no_executor_timeout: Span::seconds(60),
+            result_retention: Span::seconds(300),
+            client_gone_grace: Span::seconds(10),
+            job_retention: Span::seconds(24 * 3600),
+            max_task_failures: 4,
+            max_connections: 1000,
+        }
+    }
+}
+
+/// The executor: runs tasks.
+#[settings(impl_default = false)]
+pub struct ExecutorSettings {
+    /// IP address that the exchange service binds.
+    pub bind: String,
+    /// Host name or IP address under which peers reach this executor; empty: the bound one.
+    pub advertise: String,
+    /// Port of the exchange service; 0: a free one.
+    pub exchange_port: u16,
+    /// Tasks that run at one time; 0: the number of cores.
+    pub slots: u32,
+    /// Memory for operators and the exchange; 0B: 70% of the machine's.
+    pub memory: ByteSize,
+    /// Directory for spilled data; empty: a directory of this process below the system's temporary directory.
+    pub spill_dir: PathBuf,
+    /// Largest amount of spilled data on disk.
+    pub spill_limit: ByteSize,
+    /// Share of the memory, in percent, that the exchange may hold before it spills.
+    pub exchange_memory_percent: u8,
+    /// Bytes in flight, at most, of one fetch from a peer.
+    pub fetch_bytes_in_flight: ByteSize,
+}
+
+impl Default for ExecutorSettings {
+    fn default() -> Self {
+        Self {
+            bind: "127.0.0.1".to_owned(),
+            advertise: String::new(),
+            exchange_port: 50052,
+            slots: 0,
+            memory: ByteSize(0),
+            spill_dir: PathBuf::new(),
+            spill_limit: ByteSize::mib(100 * 1024),
+            exchange_memory_percent: 50,
+            fetch_bytes_in_flight: ByteSize::mib(16),
+        }
+    }
+}
+
+/// How queries are planned and limited. A session changes these with SET.
+#[settings(impl_default = false)]
+pub struct QuerySettings {
+    /// Partitions of a distributed query's exchanges; 0: chosen from the cluster's slots.
+    pub partitions: usize,
+    /// Rows per batch.
+    pub batch_size: usize,
+    /// A query that reads at most this much per slot of one executor runs there whole, without an exchange.
+    pub whole_query_bytes: ByteSize,
+    /// A join's build side of at most this size is sent whole to every executor.
+    pub broadcast_bytes: ByteSize,
+    /// Longest time a query may take; 0ms: no limit.
+    pub deadline: Span,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self {
+            partitions: 0,
+            batch_size: 8192,
+            whole_query_bytes: ByteSize::mib(32),
+            broadcast_bytes: ByteSize::mib(16),
+            deadline: Span::millis(0),
+        }
+    }
+}
+
+/// Logs, metrics and health.
+#[settings(impl_default = false)]
+pub struct TelemetrySettings {
+    /// IP address that the telemetry service binds.
+    pub bind: String,
+    /// Port of metrics, health and readiness; 0: a free one.
+    pub port: u16,
+    /// What is logged, for example `info` or `info,springald_scheduler=debug`.
+    pub log: String,
+    /// `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.
+    pub log_format: String,
+    /// File that events are appended to; empty: standard output (standard error for `sql`).
+    pub log_file: PathBuf,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            bind: "127.0.0.1".to_owned(),
+            port: 9100,
+            log: "info".to_owned(),
+            log_format: "auto".to_owned(),
+            log_file: PathBuf::new(),
+        }
+    }
+}

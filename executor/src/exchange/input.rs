@@ -1,0 +1,158 @@
+//! The input of one task: pieces of this process as they are, pieces of others through fetches.
+//!
+//! The locations come with each task: two tasks of one stage may know different ones, because a lost input was made
+//! again between them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use springald_core::error::{Error, InputLost};
+use springald_core::exchange::ExchangeInput;
+use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_core::settings::ByteSize;
+use springald_proto::control;
+
+use super::fetch::{Fetch, FetchContext};
+use super::peers::Peers;
+use super::store::ExchangeStore;
+
+/// Where the output of one task attempt is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    task: TaskId,
+    executor: ExecutorId,
+    address: String,
+    partitions: Vec<u32>,
+}
+
+/// Where the inputs of a task are, by the stage that wrote them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Locations(HashMap<StageId, Vec<Location>>);
+
+impl Locations {
+    /// Reads what came with a launch.
+    pub(crate) fn from_proto(inputs: Vec<control::StageInput>) -> Result<Self, Error> {
+        let mut stages = HashMap::with_capacity(inputs.len());
+        for input in inputs {
+            let stage = StageId(input.stage);
+            let locations: Result<Vec<_>, Error> = input
+                .outputs
+                .into_iter()
+                .map(|output| {
+                    Ok(Location {
+                        task: TaskId { stage, task: output.task, attempt: output.attempt },
+                        executor: output.executor_id.parse()?,
+                        address: output.address,
+                        partitions: output.partitions,
+                    })
+                })
+                .collect();
+            stages.insert(stage, locations?);
+        }
+        Ok(Self(stages))
+    }
+}
+
+/// How tasks of this process read pieces; shared by all of them.
+pub(crate) struct PieceReader {
+    executor: ExecutorId,
+    store: ExchangeStore,
+    fetch: FetchContext,
+}
+
+impl PieceReader {
+    /// Reads from `store`, which is that of executor `executor`, and from peers with `bytes_in_flight` per fetch.
+    pub(crate) fn new(
+        executor: ExecutorId,
+        store: ExchangeStore,
+        pool: &Arc<dyn MemoryPool>,
+        bytes_in_flight: ByteSize,
+    ) -> Self {
+        let reservation = Arc::new(MemoryConsumer::new("exchange fetch").register(pool));
+        let peers = Arc::new(Peers::new(bytes_in_flight));
+        let fetch = FetchContext { peers, reservation, queue_bytes: bytes_in_flight.as_usize() / 2 };
+        Self { executor, store, fetch }
+    }
+}
+
+/// The [`ExchangeInput`] of one task.
+pub(crate) struct TaskInput {
+    job: JobId,
+    locations: Arc<Locations>,
+    reader: Arc<PieceReader>,
+}
+
+impl TaskInput {
+    /// Inputs of a task of `job` that are at `locations`.
+    pub(crate) fn new(job: JobId, locations: Arc<Locations>, reader: Arc<PieceReader>) -> Self {
+        Self { job, locations, reader }
+    }
+
+    /// Pieces here, task by task, each opened when its turn comes.
+    fn local(&self, pieces: Vec<(TaskId, u32)>) -> BoxStream<'static, Result<RecordBatch>> {
+        let (store, job, executor) = (self.reader.store.clone(), self.job.clone(), self.reader.executor.clone());
+        let opened = move |(task, partition)| match store.open(&job, task, partition) {
+            Some(piece) => piece.into_stream(),
+            None => {
+                let reason = format!("partition {partition} is not here (any more)");
+                let lost = InputLost { task, executor: executor.clone(), reason };
+                futures::stream::iter([Err(DataFusionError::External(Box::new(lost)))]).boxed()
+            }
+        };
+        futures::stream::iter(pieces).flat_map(opened).boxed()
+    }
+}
+
+/// Pieces at one peer: its id, its address, and what to fetch.
+type RemotePieces<'a> = BTreeMap<(&'a ExecutorId, &'a str), Vec<(TaskId, Vec<u32>)>>;
+
+impl ExchangeInput for TaskInput {
+    fn read(&self, stage: StageId, schema: SchemaRef, partitions: Range<usize>) -> Result<SendableRecordBatchStream> {
+        let locations = self.locations.0.get(&stage).ok_or_else(|| {
+            Error::internal(format!(
+                "a task of job {} came without the locations of its input, stage {stage}",
+                self.job
+            ))
+        })?;
+        let mut local = vec![];
+        let mut remote = RemotePieces::new();
+        for location in locations {
+            let wanted = location.partitions.iter().copied();
+            let wanted = wanted.filter(|partition| partitions.contains(&(*partition as usize)));
+            if location.executor == self.reader.executor {
+                local.extend(wanted.map(|partition| (location.task, partition)));
+                continue;
+            }
+            let wanted: Vec<u32> = wanted.collect();
+            if !wanted.is_empty() {
+                let peer = (&location.executor, location.address.as_str());
+                remote.entry(peer).or_default().push((location.task, wanted));
+            }
+        }
+        // Remote first: they are on their way while local batches are read.
+        let fetches: Vec<_> = remote
+            .into_iter()
+            .map(|((executor, address), pieces)| {
+                let (executor, address, job) = (executor.clone(), address.to_owned(), self.job.clone());
+                Fetch { executor, address, job, stage, pieces }.start(self.reader.fetch.clone())
+            })
+            .collect();
+        let local = self.local(local);
+        let batches = match fetches.is_empty() {
+            true => local,
+            false => futures::stream::select(futures::stream::select_all(fetches), local).boxed(),
+        };
+        // Batches in memory are always ready: without this a task would never let go of its thread.
+        Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
+    }
+}

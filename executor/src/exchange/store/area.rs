@@ -1,0 +1,181 @@
+//! Pieces on disk: one Arrow IPC stream (LZ4) per file.
+//!
+//! Writing blocks and belongs on a thread that may block. A file is deleted, and its bytes are given back, when the
+//! last reader or piece that refers to it is gone: freeing a piece while somebody reads it is safe.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::record_batch::RecordBatch;
+use datafusion::error::{DataFusionError, Result};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use springald_core::ids::JobId;
+
+use crate::memory::SpillBudget;
+
+/// A reader of a spilled piece takes at most this many batches from disk at a time.
+const BATCHES_PER_READ: usize = 4;
+
+/// Where pieces are spilled to.
+#[derive(Debug)]
+pub(crate) struct SpillArea {
+    dir: PathBuf,
+    budget: Arc<SpillBudget>,
+    /// Makes file names unique: a piece can be spilled in several parts.
+    next: AtomicU64,
+}
+
+/// A file with batches of one piece; deleted when dropped.
+#[derive(Debug)]
+pub(crate) struct SpillFile {
+    path: PathBuf,
+    bytes: AtomicU64,
+    budget: Arc<SpillBudget>,
+}
+
+impl SpillArea {
+    /// Files go below `dir`, and count against `budget`.
+    pub(crate) fn new(dir: PathBuf, budget: Arc<SpillBudget>) -> Self {
+        Self { dir, budget, next: AtomicU64::new(0) }
+    }
+
+    /// Bytes on disk now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.budget.exchange_bytes()
+    }
+
+    /// Writes `batches` to a new file whose name starts with `name`. Blocks.
+    pub(crate) fn write<'a>(
+        &self,
+        job: &JobId,
+        name: &str,
+        schema: &SchemaRef,
+        batches: impl IntoIterator<Item = &'a RecordBatch>,
+    ) -> Result<SpillFile> {
+        let dir = self.dir.join(job.as_str());
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{name}-{number}.arrow"));
+        let written = std::fs::create_dir_all(&dir).and_then(|()| File::create(&path));
+        let output = written.map_err(|error| spill_error("making", &path, error))?;
+        // From here on the file is deleted if anything fails.
+        let file = SpillFile { path, bytes: AtomicU64::new(0), budget: Arc::clone(&self.budget) };
+        file.fill(output, schema, batches)?;
+        Ok(file)
+    }
+
+    /// Deletes the directory of a job that has ended. Files that are still read keep it; it goes with the process.
+    pub(crate) fn forget_job(&self, job: &JobId) {
+        // Not there: nothing of this job was spilled. Not empty: see above.
+        let _ = std::fs::remove_dir(self.dir.join(job.as_str()));
+    }
+}
+
+impl SpillFile {
+    /// Size on disk in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn fill<'a>(
+        &self,
+        output: File,
+        schema: &SchemaRef,
+        batches: impl IntoIterator<Item = &'a RecordBatch>,
+    ) -> Result<()> {
+        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let counted = Counted { output, file: self };
+        let buffered = BufWriter::with_capacity(1 << 20, counted);
+        let mut writer = StreamWriter::try_new_with_options(buffered, schema, options)?;
+        for batch in batches {
+            writer.write(batch).map_err(|error| self.unwrap_limit(error))?;
+        }
+        writer.finish().map_err(|error| self.unwrap_limit(error))?;
+        writer.flush().map_err(|error| self.unwrap_limit(error))
+    }
+
+    /// Arrow wraps what our writer says: finds the limit's own error in it, or says which file failed.
+    fn unwrap_limit(&self, error: arrow::error::ArrowError) -> DataFusionError {
+        match error {
+            arrow::error::ArrowError::IoError(message, error) => match error.downcast::<DataFusionError>() {
+                Ok(limit) => limit,
+                Err(error) => spill_error("writing", &self.path, io::Error::new(error.kind(), message)),
+            },
+            other => other.into(),
+        }
+    }
+
+    /// The file's batches, read on threads that may block, a few at a time and only when they are asked for.
+    pub(crate) fn read(self: Arc<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let chunks = futures::stream::try_unfold(Progress::Start(self), |progress| async move {
+            tokio::task::spawn_blocking(move || progress.next_chunk()).await.map_err(|error| {
+                DataFusionError::Execution(format!("reading spilled data of the exchange was broken off: {error}"))
+            })?
+        });
+        chunks.map_ok(|chunk| futures::stream::iter(chunk.into_iter().map(Ok))).try_flatten().boxed()
+    }
+}
+
+impl Drop for SpillFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %self.path.display(), %error, "could not delete spilled data of the exchange");
+        }
+        self.budget.give_back(self.bytes());
+    }
+}
+
+/// How far a reader of a file is.
+enum Progress {
+    Start(Arc<SpillFile>),
+    /// The file is kept with the reader, so that it is not deleted before its end.
+    Reading(Box<StreamReader<BufReader<File>>>, Arc<SpillFile>),
+}
+
+impl Progress {
+    /// The next batches, and how to go on; `None` at the end. Blocks.
+    fn next_chunk(self) -> Result<Option<(Vec<RecordBatch>, Self)>> {
+        let (mut reader, file) = match self {
+            Self::Reading(reader, file) => (reader, file),
+            Self::Start(file) => {
+                let input = File::open(&file.path).map_err(|error| spill_error("opening", &file.path, error))?;
+                (Box::new(StreamReader::try_new_buffered(input, None)?), file)
+            }
+        };
+        let chunk = reader.by_ref().take(BATCHES_PER_READ).collect::<Result<Vec<_>, _>>()?;
+        Ok((!chunk.is_empty()).then_some((chunk, Self::Reading(reader, file))))
+    }
+}
+
+/// Counts the bytes of a file while they are written, and stops where the limit is.
+struct Counted<'a> {
+    output: File,
+    file: &'a SpillFile,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.budget.take(bytes.len() as u64).map_err(io::Error::other)?;
+        self.file.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.output.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+fn spill_error(doing: &str, path: &Path, error: io::Error) -> DataFusionError {
+    let message = format!("{doing} spilled data of the exchange at {}: {error}", path.display());
+    DataFusionError::IoError(io::Error::new(error.kind(), message))
+}

@@ -1,0 +1,154 @@
+//! One piece: its batches in order, some in memory, some on disk.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::area::SpillFile;
+
+/// A part of a piece.
+#[derive(Clone)]
+pub(super) enum Part {
+    Memory(Arc<Resident>),
+    Disk(Arc<SpillFile>),
+}
+
+/// A batch in memory, with what it takes from the pool for as long as the exchange or one of its readers holds it.
+pub(super) struct Resident {
+    batch: RecordBatch,
+    bytes: usize,
+    reservation: Arc<MemoryReservation>,
+}
+
+impl Resident {
+    /// Takes over `bytes` that were reserved in `reservation` for `batch`.
+    pub(super) fn new(batch: RecordBatch, bytes: usize, reservation: Arc<MemoryReservation>) -> Self {
+        Self { batch, bytes, reservation }
+    }
+
+    pub(super) fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.reservation.shrink(self.bytes);
+    }
+}
+
+/// What one task attempt wrote for one output partition.
+pub(super) struct Piece {
+    pub(super) schema: SchemaRef,
+    parts: Vec<Part>,
+    /// Counts buffers that batches of this piece share only once.
+    counter: RecordBatchMemoryCounter,
+    pub(super) rows: u64,
+    /// Bytes of all batches, wherever they are now.
+    pub(super) bytes: u64,
+    /// Bytes of batches in memory that no spill is under way for.
+    pub(super) resident: usize,
+    pub(super) spilling: bool,
+}
+
+impl Piece {
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self {
+            schema,
+            parts: vec![],
+            counter: RecordBatchMemoryCounter::new(),
+            rows: 0,
+            bytes: 0,
+            resident: 0,
+            spilling: false,
+        }
+    }
+
+    /// Bytes that keeping `batch` adds to what the piece retains already.
+    pub(super) fn count(&mut self, batch: &RecordBatch) -> usize {
+        self.counter.count_batch(batch)
+    }
+
+    /// Appends a batch that stays in memory.
+    pub(super) fn push_resident(&mut self, batch: Resident) {
+        self.rows += batch.batch.num_rows() as u64;
+        self.bytes += batch.bytes as u64;
+        self.resident += batch.bytes;
+        self.parts.push(Part::Memory(Arc::new(batch)));
+    }
+
+    /// Appends `rows` rows that take `bytes` in memory and were written to disk at once.
+    pub(super) fn push_spilled(&mut self, rows: u64, bytes: usize, file: Arc<SpillFile>) {
+        self.rows += rows;
+        self.bytes += bytes as u64;
+        self.parts.push(Part::Disk(file));
+    }
+
+    /// The batches to spill: the first run of batches in memory. The piece counts as spilling from now on, until
+    /// [`end_spill`](Self::end_spill) or [`undo_spill`](Self::undo_spill) with the same range.
+    pub(super) fn begin_spill(&mut self) -> (Range<usize>, Vec<Arc<Resident>>) {
+        let start = self.parts.iter().position(|part| matches!(part, Part::Memory(_))).unwrap_or(self.parts.len());
+        let run: Vec<_> = self.parts.iter().skip(start).map_while(resident).cloned().collect();
+        let bytes: usize = run.iter().map(|batch| batch.bytes).sum();
+        self.resident -= bytes;
+        self.spilling = true;
+        // What follows may share buffers with what leaves: counted again, rather than not at all.
+        self.counter = RecordBatchMemoryCounter::new();
+        (start..start + run.len(), run)
+    }
+
+    /// Puts `file` in the place of the batches at `range`; returns them, to be dropped outside of any lock. Batches
+    /// are only ever appended, so the range still holds.
+    pub(super) fn end_spill(&mut self, range: Range<usize>, file: Arc<SpillFile>) -> Vec<Part> {
+        self.spilling = false;
+        self.parts.splice(range, [Part::Disk(file)]).collect()
+    }
+
+    /// The spill failed: the batches at `range` stay.
+    pub(super) fn undo_spill(&mut self, range: Range<usize>) {
+        self.spilling = false;
+        let stay = self.parts.get(range).unwrap_or_default();
+        self.resident += stay.iter().filter_map(resident).map(|batch| batch.bytes).sum::<usize>();
+    }
+
+    /// Everything that was written so far; stays readable whatever happens to the piece.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot { parts: self.parts.clone() }
+    }
+}
+
+fn resident(part: &Part) -> Option<&Arc<Resident>> {
+    match part {
+        Part::Memory(batch) => Some(batch),
+        Part::Disk(_) => None,
+    }
+}
+
+/// A piece as a reader sees it.
+pub(crate) struct Snapshot {
+    parts: Vec<Part>,
+}
+
+impl Snapshot {
+    /// The batches in order: those in memory are the very ones that were written.
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<RecordBatch>> {
+        let parts = futures::stream::iter(self.parts);
+        parts
+            .flat_map(|part| match part {
+                Part::Memory(batch) => futures::stream::iter([Ok(batch.batch.clone())]).boxed(),
+                Part::Disk(file) => file.read(),
+            })
+            .boxed()
+    }
+}

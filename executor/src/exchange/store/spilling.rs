@@ -1,0 +1,127 @@
+//! Moving pieces from memory to disk.
+//!
+//! Under the lock only the choice is made and the result is put in place; the file is written in between, by a thread
+//! that may block. Until the file is whole, readers still get the batches in memory.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+
+use super::area::SpillFile;
+use super::piece::Resident;
+use super::{Owner, Shared, State};
+use crate::memory::Reclaim;
+
+/// The batches of one piece that go to disk together.
+pub(super) struct Spill {
+    piece: u64,
+    partition: u32,
+    owner: Arc<Owner>,
+    schema: SchemaRef,
+    range: Range<usize>,
+    batches: Vec<Arc<Resident>>,
+}
+
+impl State {
+    /// Takes the coldest pieces off the list of victims until they hold `bytes` together.
+    pub(super) fn choose_victims(&mut self, bytes: usize) -> Vec<Spill> {
+        let mut chosen = vec![];
+        let mut sum = 0;
+        while sum < bytes
+            && let Some(coldness) = self.victims.pop_coldest()
+        {
+            let Some(entry) = self.pieces.get_mut(&coldness.piece) else { continue };
+            let before = entry.piece.resident;
+            let (range, batches) = entry.piece.begin_spill();
+            let leaving = before - entry.piece.resident;
+            self.resident -= leaving;
+            sum += leaving;
+            chosen.push(Spill {
+                piece: coldness.piece,
+                partition: coldness.partition(),
+                owner: Arc::clone(&entry.owner),
+                schema: Arc::clone(&entry.piece.schema),
+                range,
+                batches,
+            });
+        }
+        chosen
+    }
+}
+
+impl Shared {
+    /// Writes what was chosen to disk, and lets the memory go; returns how many bytes that were. All that was chosen
+    /// is dealt with, also when one of them fails. Blocks.
+    pub(super) fn spill(&self, chosen: Vec<Spill>) -> Result<usize> {
+        let mut freed = 0;
+        let mut failure = None;
+        for spill in chosen {
+            let written = match failure {
+                None => self.write(&spill),
+                // The disk is full or broken: what else was chosen stays in memory.
+                Some(_) => Ok(None),
+            };
+            match written {
+                Ok(Some(file)) => freed += self.put_in_place(spill, Arc::new(file)),
+                Ok(None) => self.undo(&spill),
+                Err(error) => {
+                    self.undo(&spill);
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(freed), Err)
+    }
+
+    fn write(&self, spill: &Spill) -> Result<Option<SpillFile>> {
+        let name = file_name(&spill.owner, spill.partition);
+        let batches = spill.batches.iter().map(|resident| resident.batch());
+        self.area.write(&spill.owner.job, &name, &spill.schema, batches).map(Some)
+    }
+
+    fn put_in_place(&self, spill: Spill, file: Arc<SpillFile>) -> usize {
+        let freed = spill.batches.iter().map(|batch| batch.bytes()).sum();
+        let mut state = self.state.lock();
+        let replaced =
+            state.pieces.get_mut(&spill.piece).map(|entry| entry.piece.end_spill(spill.range, Arc::clone(&file)));
+        state.list_victim(spill.piece);
+        if let Some(output) = state.output_mut(&spill.owner) {
+            output.spilled += file.bytes();
+        }
+        drop(state);
+        // Freed meanwhile: the file goes with its last reference, here.
+        drop((replaced, spill.batches, file));
+        freed
+    }
+
+    fn undo(&self, spill: &Spill) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.pieces.get_mut(&spill.piece) else { return };
+        let before = entry.piece.resident;
+        entry.piece.undo_spill(spill.range.clone());
+        let stays = entry.piece.resident - before;
+        state.resident += stays;
+        state.list_victim(spill.piece);
+    }
+}
+
+impl Reclaim for Shared {
+    fn reclaim(&self, bytes: usize) -> usize {
+        let chosen = self.state.lock().choose_victims(bytes);
+        match self.spill(chosen) {
+            Ok(freed) => freed,
+            Err(error) => {
+                tracing::warn!(%error, "the exchange could not spill to make room for an operator");
+                0
+            }
+        }
+    }
+}
+
+/// `<stage>-<task>-<attempt>-<partition>`: made of numbers only.
+pub(super) fn file_name(owner: &Owner, partition: u32) -> String {
+    let task = owner.task;
+    format!("{}-{}-{}-{partition}", task.stage, task.task, task.attempt)
+}

@@ -1,0 +1,156 @@
+//! Plan instances: a stage's plan, decoded once here and shared by its tasks.
+//!
+//! Many operators can be executed only once per partition, and some (collected build sides, broadcasts) do work once
+//! per instance for all partitions. So the partitions of a stage share an instance, and a partition that comes again
+//! (a retry) gets another one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::config::ConfigOptions;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
+use springald_core::codec::decode_plan;
+use springald_core::error::{Error, Result};
+use springald_core::exchange::ExchangeWriterExec;
+use springald_core::ids::{JobId, StageId};
+use springald_proto::control;
+
+/// A decoded plan of a stage: what its tasks run.
+pub(crate) struct StagePlan {
+    root: Arc<dyn ExecutionPlan>,
+    writer: ExchangeWriterExec,
+    config: SessionConfig,
+    partitions: usize,
+}
+
+impl StagePlan {
+    /// The exchange writer at the root, as an operator.
+    pub(crate) fn root(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.root
+    }
+
+    /// The exchange writer at the root.
+    pub(crate) fn writer(&self) -> &ExchangeWriterExec {
+        &self.writer
+    }
+
+    /// The DataFusion settings that the plan runs with.
+    pub(crate) fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// Number of partitions that can be executed.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+}
+
+/// The plans of all stages that have tasks here.
+pub(crate) struct Plans {
+    session: SessionState,
+    stages: Mutex<HashMap<JobId, HashMap<StageId, Arc<Stage>>>>,
+}
+
+struct Stage {
+    bytes: Bytes,
+    settings: HashMap<String, String>,
+    /// Held while decoding, so that tasks that start together share the instance.
+    instances: Mutex<Vec<Instance>>,
+}
+
+struct Instance {
+    plan: Arc<StagePlan>,
+    executed: BTreeSet<u32>,
+}
+
+impl Plans {
+    /// No plans yet; those to come run in `runtime`, with all of DataFusion's functions.
+    pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
+        let session = SessionStateBuilder::new().with_runtime_env(runtime).with_default_features().build();
+        Self { session, stages: Mutex::default() }
+    }
+
+    /// Keeps the plan of a stage. The same plan again (after a reconnect) changes nothing.
+    pub(crate) fn keep(&self, job: &JobId, stage: StageId, plan: control::StagePlan) {
+        let mut jobs = self.stages.lock();
+        let stages = jobs.entry(job.clone()).or_default();
+        let known = stages.get(&stage).is_some_and(|known| known.bytes == plan.plan && known.settings == plan.settings);
+        if !known {
+            let kept = Stage { bytes: plan.plan, settings: plan.settings, instances: Mutex::default() };
+            stages.insert(stage, Arc::new(kept));
+        }
+    }
+
+    /// An instance of the stage's plan in which none of `partitions` was executed; from now on they count as
+    /// executed. Decodes the plan if there is none.
+    pub(crate) fn claim(&self, job: &JobId, stage: StageId, partitions: &[u32]) -> Result<Arc<StagePlan>> {
+        let known = self.stages.lock().get(job).and_then(|stages| stages.get(&stage)).cloned();
+        let known = known.ok_or_else(|| {
+            Error::unavailable(format!("the plan of stage {stage} of job {job} is not at this executor"))
+        })?;
+        let mut instances = known.instances.lock();
+        let fresh =
+            |instance: &&mut Instance| partitions.iter().all(|partition| !instance.executed.contains(partition));
+        if let Some(instance) = instances.iter_mut().find(fresh) {
+            instance.executed.extend(partitions);
+            return Ok(Arc::clone(&instance.plan));
+        }
+        let plan = Arc::new(self.decode(&known).map_err(|error| error.context(format!("stage {stage} of job {job}")))?);
+        // What was executed whole is of no more use.
+        instances.retain(|instance| instance.executed.len() < instance.plan.partitions);
+        instances.push(Instance { plan: Arc::clone(&plan), executed: partitions.iter().copied().collect() });
+        Ok(plan)
+    }
+
+    /// Drops the plan of a stage. Tasks that run keep theirs.
+    pub(crate) fn drop_stage(&self, job: &JobId, stage: StageId) {
+        let mut jobs = self.stages.lock();
+        let dropped = jobs.get_mut(job).and_then(|stages| stages.remove(&stage));
+        if jobs.get(job).is_some_and(HashMap::is_empty) {
+            jobs.remove(job);
+        }
+        drop(jobs);
+        drop(dropped);
+    }
+
+    /// Drops all plans of a job.
+    pub(crate) fn drop_job(&self, job: &JobId) {
+        let dropped = self.stages.lock().remove(job);
+        drop(dropped);
+    }
+
+    /// A context with DataFusion's functions and the process's runtime, and with `config`.
+    pub(crate) fn context(&self, config: SessionConfig) -> TaskContext {
+        TaskContext::from(&self.session).with_session_config(config)
+    }
+
+    fn decode(&self, stage: &Stage) -> Result<StagePlan> {
+        let config = session_config(&stage.settings);
+        let root = decode_plan(&stage.bytes, &self.context(config.clone()))?;
+        let Some(writer) = root.downcast_ref::<ExchangeWriterExec>().cloned() else {
+            return Err(Error::internal(format!("the plan's root is {}, not an exchange writer", root.name())));
+        };
+        let partitions = writer.input().output_partitioning().partition_count();
+        Ok(StagePlan { root, writer, config, partitions })
+    }
+}
+
+/// `settings` over DataFusion's defaults. A setting that this version does not know is left out: the scheduler may
+/// be newer.
+fn session_config(settings: &HashMap<String, String>) -> SessionConfig {
+    let mut options = ConfigOptions::new();
+    for (key, value) in settings {
+        if let Err(error) = options.set(key, value) {
+            let error = DataFusionError::strip_backtrace(&error);
+            tracing::warn!(setting = key, value, error, "a setting of the plan is left out");
+        }
+    }
+    SessionConfig::from(options)
+}

@@ -1,0 +1,174 @@
+//! The pull side of the control protocol: one stream to each live scheduler, found by watching the store.
+//!
+//! ```text
+//!   watch of schedulers ──▶ Supervisor ──one per scheduler──▶ connection loop ──▶ stream ⇄ scheduler
+//!                                                              (back-off, reconnect, grace)
+//! ```
+//!
+//! A scheduler that is gone from the watch and whose stream is broken has a grace time: what its jobs hold here is
+//! kept for [`JOBS_GRACE`], so that it can come back (or another one can take over), and is freed then.
+
+pub(crate) mod outcomes;
+mod stream;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use springald_core::ids::SchedulerId;
+use springald_proto::control::Hello;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::slots::Slots;
+use crate::tasks::{Scheduler, Tasks};
+use outcomes::Outcomes;
+use stream::ControlStream;
+
+/// How long the jobs of a scheduler that is gone keep what they hold here.
+pub(crate) const JOBS_GRACE: Duration = Duration::from_secs(60);
+
+/// Waits between two tries to reach a scheduler: the first, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Where the schedulers are: `host:port` of the control service of each.
+pub(crate) type SchedulerMap = BTreeMap<SchedulerId, String>;
+
+/// Keeps a stream to every scheduler.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    pub(crate) hello: Hello,
+    pub(crate) tasks: Tasks,
+    pub(crate) slots: Slots,
+    pub(crate) schedulers: watch::Receiver<SchedulerMap>,
+    /// Ends all streams.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) status: Arc<PullStatus>,
+    /// Normally [`JOBS_GRACE`].
+    pub(crate) grace: Duration,
+}
+
+/// What is known about the streams, for statistics.
+#[derive(Debug, Default)]
+pub(crate) struct PullStatus {
+    connected: AtomicUsize,
+    outcomes: parking_lot::Mutex<HashMap<SchedulerId, Arc<Outcomes>>>,
+}
+
+impl PullStatus {
+    /// Streams that are open now.
+    pub(crate) fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Outcomes that were not acknowledged yet.
+    pub(crate) fn pending_outcomes(&self) -> usize {
+        self.outcomes.lock().values().map(|outcomes| outcomes.len()).sum()
+    }
+}
+
+impl Supervisor {
+    /// Runs until cancelled; then all streams are closed.
+    pub(crate) async fn run(mut self) {
+        let mut loops = JoinSet::new();
+        let mut known = HashMap::new();
+        loop {
+            let seen: Vec<SchedulerId> = self.schedulers.borrow_and_update().keys().cloned().collect();
+            for id in seen {
+                known.entry(id.clone()).or_insert_with(|| {
+                    let connection = self.clone();
+                    loops.spawn(async move { connection.stay_connected(&id).await }).id()
+                });
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => break,
+                Some(ended) = loops.join_next_with_id() => {
+                    let ended = ended.map_or_else(
+                        |error| {
+                            // A defect; the loop starts again, with the next change of the watch.
+                            tracing::error!(%error, "a connection loop to a scheduler broke");
+                            error.id()
+                        },
+                        |(ended, ())| ended,
+                    );
+                    known.retain(|_, running| *running != ended);
+                }
+                changed = self.schedulers.changed() => {
+                    if changed.is_err() {
+                        // Whoever watched the store is gone; the streams that there are go on.
+                        self.cancel.cancelled().await;
+                        break;
+                    }
+                }
+            }
+        }
+        while loops.join_next().await.is_some() {}
+    }
+
+    /// Keeps a stream to scheduler `id` while it lives; afterwards frees its jobs.
+    async fn stay_connected(&self, id: &SchedulerId) {
+        let outcomes = Arc::new(Outcomes::default());
+        self.status.outcomes.lock().insert(id.clone(), Arc::clone(&outcomes));
+        let scheduler = Scheduler { id: id.clone(), outcomes };
+        let mut schedulers = self.schedulers.clone();
+        let mut wait = FIRST_WAIT;
+        while !self.cancel.is_cancelled() {
+            let address = schedulers.borrow_and_update().get(id).cloned();
+            let Some(address) = address else {
+                if self.comes_back(id, &mut schedulers).await {
+                    continue;
+                }
+                break;
+            };
+            if self.connect(&scheduler, &address).await {
+                wait = FIRST_WAIT;
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+                // The address may have changed: no need to wait for the old one.
+                Ok(()) = schedulers.changed() => {}
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        self.status.outcomes.lock().remove(id);
+        if !self.cancel.is_cancelled() {
+            self.tasks.free_jobs_of(id);
+        }
+    }
+
+    /// One stream, from connecting until it breaks; true if it was open.
+    async fn connect(&self, scheduler: &Scheduler, address: &str) -> bool {
+        let opened = tokio::select! {
+            () = self.cancel.cancelled() => return false,
+            opened = ControlStream::open(address, self.hello.clone()) => opened,
+        };
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(scheduler_id = %scheduler.id, address, %error, "cannot reach the scheduler yet");
+                return false;
+            }
+        };
+        tracing::info!(scheduler_id = %scheduler.id, address, "connected to the scheduler");
+        self.status.connected.fetch_add(1, Ordering::Relaxed);
+        let ended = stream.run(scheduler, &self.tasks, self.slots.watch(), &self.cancel).await;
+        self.status.connected.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = ended {
+            tracing::info!(scheduler_id = %scheduler.id, address, %error, "the stream to the scheduler broke");
+        }
+        true
+    }
+
+    /// Waits for a scheduler that is gone; false if it does not come back within the grace time.
+    async fn comes_back(&self, id: &SchedulerId, schedulers: &mut watch::Receiver<SchedulerMap>) -> bool {
+        let back = schedulers.wait_for(|schedulers| schedulers.contains_key(id));
+        tokio::select! {
+            () = self.cancel.cancelled() => false,
+            back = tokio::time::timeout(self.grace, back) => matches!(back, Ok(Ok(_))),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One control stream: offers and outcomes go out, tasks come in.
+
+use std::time::Duration;
+
+use springald_core::error::{Error, ErrorCode, Result};
+use springald_proto::control::control_client::ControlClient;
+use springald_proto::control::executor_message::Message as Outgoing;
+use springald_proto::control::scheduler_message::Message as Incoming;
+use springald_proto::control::{ExecutorMessage, HandedBack, Hello, Offer, SchedulerMessage};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+
+use super::outcomes::Reports;
+use crate::exchange::peers::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use crate::tasks::{Scheduler, Tasks};
+
+/// Longest wait for a connection, and then for the scheduler's first answer.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A scheduler that takes no message for this long is treated as gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Messages that wait to be sent.
+const QUEUED_MESSAGES: usize = 64;
+/// Launches carry plans: as large as a plan may be.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
+/// An open stream to a scheduler.
+pub(super) struct ControlStream {
+    sender: mpsc::Sender<ExecutorMessage>,
+    incoming: Streaming<SchedulerMessage>,
+    reports: Reports,
+    /// Slots of all tasks that were received on this stream.
+    slots_received: u64,
+    /// What the last offer said.
+    offered: Option<Offer>,
+}
+
+impl ControlStream {
+    /// Connects to the control service at `address` (`host:port`) and says `hello`.
+    pub(super) async fn open(address: &str, hello: Hello) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Error::invalid(format!("{address:?} is not an address")).with_source(error))?
+            .connect_timeout(OPEN_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let (sender, receiver) = mpsc::channel(QUEUED_MESSAGES);
+        let first = ExecutorMessage { message: Some(Outgoing::Hello(hello)) };
+        sender.send(first).await.map_err(|_| closed())?;
+        let opening = async {
+            let channel = endpoint.connect().await.map_err(|error| {
+                Error::unavailable(format!("connecting to the scheduler at {address}: {error}")).with_source(error)
+            })?;
+            let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            client.pull(ReceiverStream::new(receiver)).await.map_err(|status| broken(&status))
+        };
+        let answer = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
+        let response =
+            answer.map_err(|_| Error::unavailable(format!("the scheduler at {address} does not answer")))??;
+        let incoming = response.into_inner();
+        Ok(Self { sender, incoming, reports: Reports::default(), slots_received: 0, offered: None })
+    }
+
+    /// Serves the stream until it breaks or is cancelled.
+    pub(super) async fn run(
+        mut self,
+        scheduler: &Scheduler,
+        tasks: &Tasks,
+        mut slots: watch::Receiver<u32>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        loop {
+            self.report(scheduler).await?;
+            self.offer(scheduler, tasks).await?;
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                message = self.incoming.message() => {
+                    let message = message.map_err(|status| broken(&status))?.ok_or_else(closed)?;
+                    self.handle(message, scheduler, tasks).await?;
+                }
+                changed = slots.changed() => changed.map_err(|_| closed())?,
+                () = scheduler.outcomes.added() => {}
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: SchedulerMessage, scheduler: &Scheduler, tasks: &Tasks) -> Result<()> {
+        // A message of a newer scheduler that this version does not know says nothing to it.
+        let Some(message) = message.message else { return Ok(()) };
+        match message {
+            Incoming::Welcome(welcome) => {
+                tracing::debug!(scheduler_id = welcome.scheduler_id, version = welcome.version, "welcomed");
+            }
+            Incoming::Launch(launch) => {
+                self.slots_received += launch.tasks.iter().map(|task| u64::from(task.slots)).sum::<u64>();
+                // Whatever becomes of the tasks: the scheduler waits for an offer that counts them.
+                self.offered = None;
+                let handed_back = tasks.launch(scheduler, launch)?;
+                if !handed_back.is_empty() {
+                    self.send(Outgoing::HandedBack(HandedBack { tasks: handed_back })).await?;
+                }
+            }
+            Incoming::Acknowledged(acknowledged) => {
+                self.reports.acknowledge(acknowledged.sequence, &scheduler.outcomes);
+            }
+            Incoming::Abort(abort) => abort.tasks.iter().try_for_each(|key| tasks.abort(key))?,
+            Incoming::StageDone(done) => tasks.stage_done(&done.job_id, done.stage)?,
+            Incoming::FreeStage(free) => tasks.free_stage(&free.job_id, free.stage)?,
+            Incoming::FreeJob(free) => tasks.free_job(&free.job_id)?,
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self, scheduler: &Scheduler) -> Result<()> {
+        while let Some(report) = self.reports.next(&scheduler.outcomes) {
+            self.send(Outgoing::Outcomes(report)).await?;
+        }
+        Ok(())
+    }
+
+    /// Offers what is free, if that is not what was said last.
+    async fn offer(&mut self, scheduler: &Scheduler, tasks: &Tasks) -> Result<()> {
+        let offer = Offer { free_slots: tasks.offered(scheduler), slots_received: self.slots_received };
+        if self.offered.as_ref() != Some(&offer) {
+            self.offered = Some(offer);
+            self.send(Outgoing::Offer(offer)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, message: Outgoing) -> Result<()> {
+        let message = ExecutorMessage { message: Some(message) };
+        let sent = tokio::time::timeout(SEND_TIMEOUT, self.sender.send(message)).await;
+        sent.map_err(|_| Error::unavailable("the scheduler takes no messages"))?.map_err(|_| closed())
+    }
+}
+
+fn closed() -> Error {
+    Error::unavailable("the stream was closed")
+}
+
+fn broken(status: &tonic::Status) -> Error {
+    Error::new(ErrorCode::Unavailable, format!("{} ({:?})", status.message(), status.code()))
+}

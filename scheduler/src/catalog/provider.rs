@@ -1,0 +1,142 @@
+//! The catalog as DataFusion's planner sees it.
+//!
+//! ```text
+//! CatalogList ─▶ one Database ─▶ a Schema per name ─▶ table(name): snapshot, else the store
+//!                                                       │ files ─▶ CatalogTable
+//!                                                       └ view  ─▶ its SQL, planned one level deeper
+//! ```
+//!
+//! A view is planned from its SQL each time it is named, so it follows its tables. It means the same to everybody:
+//! it is planned with the default settings, not with those of the session that reads it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use springald_core::error::{Error, Result};
+
+use super::name::{CATALOG, INFORMATION_SCHEMA, TableName};
+use super::shared::Shared;
+use super::snapshot::{Definition, Kind};
+
+/// Deepest nesting of views; a view that leads back to itself ends here.
+const MAX_VIEW_DEPTH: usize = 16;
+
+/// The catalogs: there is one.
+#[derive(Clone, Debug)]
+pub(super) struct CatalogList {
+    shared: Arc<Shared>,
+    /// How many views were opened on the way here.
+    depth: usize,
+}
+
+impl CatalogList {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, depth: 0 }
+    }
+
+    /// The table or view with this name.
+    pub(super) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.shared.find(name).await? {
+            None => Ok(None),
+            Some(definition) => self.open(&definition).await.map(Some),
+        }
+    }
+
+    async fn open(&self, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
+        match &definition.kind {
+            Kind::Files(table) => Ok(Arc::clone(table) as Arc<dyn TableProvider>),
+            Kind::Unusable(error) => Err(error.clone()),
+            Kind::View(sql) => {
+                let plan = self.plan_view(sql).await;
+                let plan = plan.map_err(|error| error.context(format!("view {}", definition.name)))?;
+                Ok(Arc::new(ViewTable::new(plan, Some(sql.clone()))))
+            }
+        }
+    }
+
+    /// Plans the query of a `CREATE VIEW` statement.
+    pub(super) async fn plan_view(&self, sql: &str) -> Result<LogicalPlan> {
+        if self.depth >= MAX_VIEW_DEPTH {
+            return Err(Error::invalid(format!(
+                "views are nested more than {MAX_VIEW_DEPTH} deep, or lead back to themselves"
+            )));
+        }
+        let mut state = self.shared.defaults().clone();
+        state.register_catalog_list(Arc::new(Self { shared: Arc::clone(&self.shared), depth: self.depth + 1 }));
+        match state.create_logical_plan(sql).await? {
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::unwrap_or_clone(view.input)),
+            _ => Err(Error::internal("its definition is not planned as a CREATE VIEW statement")),
+        }
+    }
+}
+
+impl CatalogProviderList for CatalogList {
+    fn register_catalog(&self, name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        tracing::error!(%name, "a catalog cannot be added to a session; it is ignored");
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(Database { list: self.clone() }) as Arc<dyn CatalogProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct Database {
+    list: CatalogList,
+}
+
+impl CatalogProvider for Database {
+    fn schema_names(&self) -> Vec<String> {
+        self.list.shared.read(|snapshot| snapshot.schema_names())
+    }
+
+    /// Any schema: whether it exists is not asked of the store here, where waiting is not possible, but with its tables.
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let schema = || Arc::new(Schema { list: self.list.clone(), schema: name.to_owned() });
+        (name != INFORMATION_SCHEMA).then(|| schema() as Arc<dyn SchemaProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct Schema {
+    list: CatalogList,
+    schema: String,
+}
+
+impl Schema {
+    fn name(&self, table: &str) -> TableName {
+        TableName { schema: self.schema.clone(), name: table.to_owned() }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Schema {
+    fn table_names(&self) -> Vec<String> {
+        let tables = self.list.shared.read(|snapshot| snapshot.tables_in(&self.schema));
+        let mut names: Vec<String> = tables.iter().map(|table| table.name.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        self.list.table(&self.name(name)).await.map_err(DataFusionError::from)
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        let definition = self.list.shared.find(&self.name(name)).await?;
+        Ok(definition.map(|definition| definition.table_type()))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.list.shared.read(|snapshot| snapshot.get(&self.name(name)).is_some())
+    }
+}

@@ -1,0 +1,415 @@
+//! The actor: takes commands, folds them into the jobs, and sends what follows from it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use springald_core::error::{Error, ErrorCode, FailureClass, Result};
+use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_proto::control::{
+    Abort, Acknowledged, ExecutorMessage, FailureClass as WireClass, FreeJob, FreeStage, Hello, Launch as LaunchMessage,
+    Outcome, OutcomeReport, StageDone, TaskKey, TaskSlice, executor_message, outcome, scheduler_message::Message,
+};
+use springald_proto::records::{JobStatus, RecordedOutcome};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::executors::Peers;
+use super::job_entry::JobEntry;
+use super::journal::{Ack, Entry, Journal};
+use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, schedule};
+use crate::job::{Action, Event, Failure, Launch, PartitionSize, Status};
+use crate::planner::ClusterShape;
+use crate::records;
+
+const TICK: Duration = Duration::from_millis(250);
+const COMMANDS_PER_TURN: usize = 256;
+
+pub(super) struct Actor {
+    options: DispatchOptions,
+    journal: Journal,
+    shape: watch::Sender<ClusterShape>,
+    jobs: BTreeMap<JobId, JobEntry>,
+    peers: Peers,
+}
+
+impl Actor {
+    pub(super) fn new(options: DispatchOptions, journal: Journal, shape: watch::Sender<ClusterShape>) -> Self {
+        Self { options, journal, shape, jobs: BTreeMap::new(), peers: Peers::default() }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        let mut commands = Vec::with_capacity(COMMANDS_PER_TURN);
+        loop {
+            tokio::select! {
+                count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
+                    if count == 0 { return }
+                    for command in commands.drain(..) {
+                        self.handle(command);
+                    }
+                }
+                _ = ticks.tick() => self.tick(Instant::now()),
+                () = shutdown.cancelled() => return,
+            }
+            self.drop_broken_peers();
+            self.schedule();
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Submit { job, reply } => {
+                let _ = reply.send(self.submit(*job));
+            }
+            Command::Stop { job, code, reason } => self.apply(&job, Event::Stop { code, reason }),
+            Command::Watch { job, reply } => {
+                let _ = reply.send(self.jobs.get(&job).map(|job| job.view.subscribe()));
+            }
+            Command::Describe { job, reply } => {
+                let entry = self.jobs.get(&job);
+                let _ = reply.send(entry.map(|job| (job.current_record(), job.metrics.clone())));
+            }
+            Command::ResultReader { job } => self.reader_came(&job),
+            Command::ResultAbandoned { job } => self.reader_left(&job),
+            Command::ResultFetched { job } => self.apply(&job, Event::ResultFetched),
+            Command::ResultLost { job, task, executor } => self.apply(&job, Event::OutputLost { task, executor }),
+            Command::ExecutorConnected { hello, stream, outbox, reply } => {
+                let _ = reply.send(self.connect(hello, stream, outbox));
+            }
+            Command::ExecutorSaid { executor, stream, message } => self.executor_said(&executor, stream, message),
+            Command::ExecutorGone { executor, stream } => self.executor_gone(&executor, stream),
+            Command::Journaled { executor, stream, sequence } => {
+                if let Some(peer) = self.peers.on_stream(&executor, stream) {
+                    peer.send(Message::Acknowledged(Acknowledged { sequence }));
+                }
+            }
+            Command::Fenced { job } => self.fenced(&job),
+        }
+    }
+
+    // === jobs ===
+
+    fn submit(&mut self, job: NewJob) -> Result<watch::Receiver<JobView>> {
+        if self.jobs.len() >= self.options.max_jobs {
+            return Err(Error::new(
+                ErrorCode::ResourcesExhausted,
+                format!(
+                    "{} jobs run or wait already, the most that scheduler.max_jobs allows; try again later",
+                    self.jobs.len()
+                ),
+            ));
+        }
+        let entry = JobEntry::new(job, self.options.max_task_failures)?;
+        let view = entry.view.subscribe();
+        tracing::info!(job_id = %entry.id, stages = entry.graph.stages().len(), "job submitted");
+        self.jobs.insert(entry.id.clone(), entry);
+        Ok(view)
+    }
+
+    fn apply(&mut self, id: &JobId, event: Event) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let was = job.graph.status().clone();
+        let actions = job.graph.apply(event);
+        if was == Status::Succeeded && *job.graph.status() == Status::Running {
+            job.view.send_replace(JobView::Pending);
+            job.record.set_status(JobStatus::Running);
+        }
+        for action in actions {
+            self.act(id, action);
+        }
+    }
+
+    fn act(&mut self, id: &JobId, action: Action) {
+        match action {
+            // Only offers launch, and those come from `schedule`.
+            Action::Launch(_) => {}
+            Action::Abort { task, executor } => {
+                if let Some(peer) = self.peers.get_mut(&executor) {
+                    peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)] }));
+                }
+            }
+            Action::StageDone { stage } => {
+                self.peers.forget_stage(id, stage);
+                self.peers.broadcast(&Message::StageDone(StageDone { job_id: id.to_string(), stage: stage.0 }));
+            }
+            Action::FreeStage { stage } => {
+                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id: id.to_string(), stage: stage.0 }));
+                let over = self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed());
+                if over {
+                    self.end(id);
+                }
+            }
+            Action::Finish => self.finish(id),
+            Action::Fail { code, message } => self.fail(id, code, message),
+        }
+    }
+
+    fn finish(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.record.set_status(JobStatus::Succeeded);
+        job.record.ended_micros = records::now_micros();
+        job.record.waiting_for.clear();
+        let record = job.current_record();
+        tracing::info!(job_id = %id, millis = millis_of(&record), result_rows = record.result_rows, "job finished");
+        match job.result_parts(&self.peers) {
+            Ok(parts) => job.ready(parts),
+            Err(error) => job.fail(error),
+        }
+        if job.readers == 0 {
+            job.expires = Some(Instant::now() + self.options.result_retention);
+        }
+        let owner_revision = job.owner_revision;
+        self.journal.write(Entry::Record { job: id.clone(), owner_revision, record: Box::new(record) });
+    }
+
+    fn fail(&mut self, id: &JobId, code: ErrorCode, message: String) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let status = if code == ErrorCode::Cancelled { JobStatus::Cancelled } else { JobStatus::Failed };
+        job.record.set_status(status);
+        job.record.ended_micros = records::now_micros();
+        job.record.error_code = code.as_str().to_owned();
+        job.record.error = message.clone();
+        job.record.waiting_for.clear();
+        tracing::info!(job_id = %id, code = code.as_str(), error = %message, "job failed");
+        job.fail(Error::new(code, message));
+        self.end(id);
+    }
+
+    /// The job needs nothing any more: everything it held is freed, and only its record stays.
+    fn end(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.peers.forget_job(id);
+        self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string() }));
+        let record = Box::new(job.current_record());
+        self.journal.write(Entry::End { job: id.clone(), owner_revision: job.owner_revision, record });
+    }
+
+    /// Another scheduler owns the job: it goes on there, and nothing of it may be touched from here.
+    fn fenced(&mut self, id: &JobId) {
+        if let Some(job) = self.jobs.remove(id) {
+            self.peers.forget_job(id);
+            job.fail(Error::new(
+                ErrorCode::Fenced,
+                format!("job {id} is no longer run by this scheduler; redeem the ticket again"),
+            ));
+        }
+    }
+
+    fn reader_came(&mut self, id: &JobId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.readers += 1;
+            job.expires = None;
+        }
+    }
+
+    fn reader_left(&mut self, id: &JobId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.readers = job.readers.saturating_sub(1);
+            if job.readers == 0 {
+                job.expires = Some(Instant::now() + self.options.client_gone_grace);
+            }
+        }
+    }
+
+    // === executors ===
+
+    fn connect(&mut self, hello: Hello, stream: u64, outbox: ToExecutor) -> Result<()> {
+        let id: ExecutorId = hello.executor_id.parse()?;
+        if let Some(old) = self.peers.get(&id) {
+            // Messages on the old stream may be lost: what it was told to do is told again.
+            let old = old.stream;
+            self.executor_gone(&id, old);
+        }
+        tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
+        self.peers.connect(id, hello, stream, outbox);
+        self.shape.send_replace(self.peers.shape());
+        Ok(())
+    }
+
+    fn executor_gone(&mut self, id: &ExecutorId, stream: u64) {
+        if self.peers.on_stream(id, stream).is_none() {
+            return;
+        }
+        self.peers.remove(id);
+        self.shape.send_replace(self.peers.shape());
+        tracing::warn!(executor_id = %id, "executor lost");
+        for job in self.jobs.keys().cloned().collect::<Vec<_>>() {
+            self.apply(&job, Event::ExecutorLost { executor: id.clone() });
+        }
+    }
+
+    fn drop_broken_peers(&mut self) {
+        for (id, stream) in self.peers.broken() {
+            self.executor_gone(&id, stream);
+        }
+    }
+
+    fn executor_said(&mut self, executor: &ExecutorId, stream: u64, message: ExecutorMessage) {
+        let Some(peer) = self.peers.on_stream(executor, stream) else { return };
+        match message.message {
+            Some(executor_message::Message::Offer(offer)) => peer.offered(offer),
+            Some(executor_message::Message::Outcomes(report)) => self.outcomes(executor, stream, report),
+            Some(executor_message::Message::HandedBack(back)) => {
+                for (job, task) in back.tasks.iter().filter_map(parse_key) {
+                    self.apply(&job, Event::HandedBack { task, executor: executor.clone() });
+                }
+            }
+            Some(executor_message::Message::Hello(_)) | None => {}
+        }
+    }
+
+    fn outcomes(&mut self, executor: &ExecutorId, stream: u64, report: OutcomeReport) {
+        let durable = self.journal.has_room(report.outcomes.len() + 1);
+        for outcome in report.outcomes {
+            let Some((id, task)) = outcome.key.as_ref().and_then(parse_key) else { continue };
+            let Some(job) = self.jobs.get_mut(&id) else {
+                if let Some(peer) = self.peers.get_mut(executor) {
+                    peer.send(Message::FreeJob(FreeJob { job_id: id.to_string() }));
+                }
+                continue;
+            };
+            let live = job.graph.is_live(task, executor);
+            if live && durable {
+                let outcomes = vec![RecordedOutcome {
+                    executor_id: executor.to_string(),
+                    outcome: Some(without_metrics(&outcome)),
+                }];
+                let owner_revision = job.owner_revision;
+                self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, outcomes });
+            }
+            if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
+                job.measured(task, succeeded);
+            }
+            if let Some(event) = event_of(task, executor, outcome) {
+                self.apply(&id, event);
+            }
+        }
+        if durable {
+            self.journal.write(Entry::Ack(Ack { executor: executor.clone(), stream, sequence: report.sequence }));
+        }
+    }
+
+    // === time ===
+
+    fn tick(&mut self, now: Instant) {
+        self.journal.flush();
+        let mut stops = Vec::new();
+        for job in self.jobs.values_mut() {
+            if job.deadline.is_some_and(|deadline| now >= deadline) && *job.graph.status() == Status::Running {
+                let reason = "the query's deadline has passed (springald.deadline)".to_owned();
+                stops.push((job.id.clone(), Event::Stop { code: ErrorCode::DeadlineExceeded, reason }));
+            } else if job.expires.is_some_and(|expires| now >= expires) {
+                stops.push((job.id.clone(), expired(job)));
+            } else if self.peers.is_empty() && *job.graph.status() == Status::Running {
+                job.record.waiting_for = "no executors".to_owned();
+                let since = *job.waiting_since.get_or_insert(now);
+                if now.duration_since(since) >= self.options.no_executor_timeout {
+                    let reason = format!(
+                        "no executor was there for {} s (scheduler.no_executor_timeout)",
+                        self.options.no_executor_timeout.as_secs()
+                    );
+                    stops.push((job.id.clone(), Event::Stop { code: ErrorCode::Unavailable, reason }));
+                }
+            } else if job.waiting_since.take().is_some() {
+                job.record.waiting_for.clear();
+            }
+        }
+        for (job, event) in stops {
+            self.apply(&job, event);
+        }
+    }
+
+    // === launching ===
+
+    fn schedule(&mut self) {
+        let mut messages: BTreeMap<(ExecutorId, JobId, StageId), Vec<TaskSlice>> = BTreeMap::new();
+        for (job, launch) in schedule::assign(&mut self.jobs, &mut self.peers) {
+            let Launch { task, executor, partitions, slots } = launch;
+            let slice = TaskSlice { task: task.task, attempt: task.attempt, partitions: partitions.collect(), slots };
+            messages.entry((executor, job, task.stage)).or_default().push(slice);
+        }
+        for ((executor, job, stage), tasks) in messages {
+            self.launch(&executor, &job, stage, tasks);
+        }
+    }
+
+    fn launch(&mut self, executor: &ExecutorId, id: &JobId, stage: StageId, tasks: Vec<TaskSlice>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.record.started_micros == 0 {
+            job.record.started_micros = records::now_micros();
+            job.record.set_status(JobStatus::Running);
+            let (owner_revision, record) = (job.owner_revision, Box::new(job.current_record()));
+            self.journal.write(Entry::Record { job: id.clone(), owner_revision, record });
+        }
+        let inputs = job.inputs_of(stage, &self.peers);
+        let Some(peer) = self.peers.get_mut(executor) else { return };
+        let first = peer.knows.insert((id.clone(), stage));
+        peer.send(Message::Launch(LaunchMessage {
+            job_id: id.to_string(),
+            stage: stage.0,
+            plan: first.then(|| job.plans.get(&stage).cloned()).flatten(),
+            inputs,
+            tasks,
+            trace_id: job.record.trace_id.clone(),
+        }));
+    }
+}
+
+/// A job without clients for too long: a result is given up, a run is cancelled.
+fn expired(job: &JobEntry) -> Event {
+    match job.graph.status() {
+        Status::Succeeded => Event::ResultFetched,
+        _ => Event::Stop { code: ErrorCode::Cancelled, reason: "the client went away".to_owned() },
+    }
+}
+
+fn millis_of(record: &springald_proto::records::JobRecord) -> i64 {
+    (record.ended_micros - record.submitted_micros) / 1000
+}
+
+fn task_key(job: &JobId, task: TaskId) -> TaskKey {
+    TaskKey { job_id: job.to_string(), stage: task.stage.0, task: task.task, attempt: task.attempt }
+}
+
+fn parse_key(key: &TaskKey) -> Option<(JobId, TaskId)> {
+    let task = TaskId { stage: StageId(key.stage), task: key.task, attempt: key.attempt };
+    Some((key.job_id.parse().ok()?, task))
+}
+
+/// What a replay needs of an outcome: operator metrics are for people, and large.
+fn without_metrics(outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    if let Some(outcome::Result::Succeeded(succeeded)) = &mut outcome.result {
+        succeeded.operators.clear();
+    }
+    outcome
+}
+
+fn event_of(task: TaskId, executor: &ExecutorId, outcome: Outcome) -> Option<Event> {
+    let executor = executor.clone();
+    Some(match outcome.result? {
+        outcome::Result::Succeeded(succeeded) => {
+            let sizes = succeeded.partitions.iter().zip(succeeded.rows.iter().zip(&succeeded.bytes));
+            let sizes = sizes.map(|(partition, (rows, bytes))| PartitionSize {
+                partition: *partition,
+                rows: *rows,
+                bytes: *bytes,
+            });
+            Event::Succeeded { task, executor, sizes: sizes.collect() }
+        }
+        outcome::Result::Failed(failed) => {
+            let class = match failed.class() {
+                WireClass::Transient | WireClass::ExecutorLost => FailureClass::Transient,
+                WireClass::InputLost => FailureClass::InputLost,
+                WireClass::OutOfMemory => FailureClass::OutOfMemory,
+                WireClass::Fatal | WireClass::Unspecified => FailureClass::Fatal,
+            };
+            let lost = failed.lost.and_then(|lost| {
+                let task = TaskId { stage: StageId(lost.stage), task: lost.task, attempt: lost.attempt };
+                Some((task, lost.executor_id.parse().ok()?))
+            });
+            let code = ErrorCode::from_name(&failed.code);
+            Event::Failed { task, executor, failure: Failure { class, code, message: failed.message, lost } }
+        }
+    })
+}

@@ -1,0 +1,140 @@
+//! The executors as dispatch sees them: their control streams, and how many of their slots are free.
+
+use std::collections::{BTreeMap, HashSet};
+
+use springald_core::ids::{ExecutorId, JobId, StageId};
+use springald_proto::control::{Hello, Offer, SchedulerMessage, scheduler_message::Message};
+
+use super::ToExecutor;
+use crate::planner::ClusterShape;
+
+/// One connected executor.
+pub(super) struct Peer {
+    /// Tells a reconnected executor's stream from its earlier one, whose messages may still arrive.
+    pub(super) stream: u64,
+    pub(super) hello: Hello,
+    outbox: ToExecutor,
+    /// Its last word on free slots.
+    offer: Offer,
+    /// Slots of everything launched on this stream.
+    slots_launched: u64,
+    /// Stages whose plan went over this stream.
+    pub(super) knows: HashSet<(JobId, StageId)>,
+    /// The outbox was full or closed: the stream is given up.
+    pub(super) broken: bool,
+}
+
+impl Peer {
+    /// Free slots, less those of tasks that the executor had not seen yet when it last said.
+    pub(super) fn free_slots(&self) -> u32 {
+        let under_way = self.slots_launched.saturating_sub(self.offer.slots_received);
+        self.offer.free_slots.saturating_sub(u32::try_from(under_way).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.free_slots() >= self.hello.slots
+    }
+
+    pub(super) fn offered(&mut self, offer: Offer) {
+        self.offer = offer;
+    }
+
+    pub(super) fn launched(&mut self, slots: u32) {
+        self.slots_launched += u64::from(slots);
+    }
+
+    /// Sends without waiting: an executor that does not drain its stream is given up, so that it cannot hold up others.
+    pub(super) fn send(&mut self, message: Message) {
+        if !self.broken && self.outbox.try_send(SchedulerMessage { message: Some(message) }).is_err() {
+            self.broken = true;
+        }
+    }
+}
+
+/// All connected executors.
+#[derive(Default)]
+pub(super) struct Peers {
+    peers: BTreeMap<ExecutorId, Peer>,
+}
+
+impl Peers {
+    /// Adds an executor, or gives one that reconnects its new stream.
+    pub(super) fn connect(&mut self, id: ExecutorId, hello: Hello, stream: u64, outbox: ToExecutor) {
+        let peer = Peer {
+            stream,
+            hello,
+            outbox,
+            offer: Offer::default(),
+            slots_launched: 0,
+            knows: HashSet::new(),
+            broken: false,
+        };
+        self.peers.insert(id, peer);
+    }
+
+    /// The executor, if that is its live stream.
+    pub(super) fn on_stream(&mut self, id: &ExecutorId, stream: u64) -> Option<&mut Peer> {
+        self.peers.get_mut(id).filter(|peer| peer.stream == stream)
+    }
+
+    pub(super) fn get(&self, id: &ExecutorId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &ExecutorId) -> Option<&mut Peer> {
+        self.peers.get_mut(id)
+    }
+
+    pub(super) fn remove(&mut self, id: &ExecutorId) -> Option<Peer> {
+        self.peers.remove(id)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    pub(super) fn broadcast(&mut self, message: &Message) {
+        for peer in self.peers.values_mut() {
+            peer.send(message.clone());
+        }
+    }
+
+    /// Executors have dropped the plan of a finished stage: should it run again, it is sent again.
+    pub(super) fn forget_stage(&mut self, job: &JobId, stage: StageId) {
+        for peer in self.peers.values_mut() {
+            peer.knows.remove(&(job.clone(), stage));
+        }
+    }
+
+    pub(super) fn forget_job(&mut self, job: &JobId) {
+        for peer in self.peers.values_mut() {
+            peer.knows.retain(|(known, _)| known != job);
+        }
+    }
+
+    /// Executors whose stream was given up.
+    pub(super) fn broken(&self) -> Vec<(ExecutorId, u64)> {
+        self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
+    }
+
+    /// Executors with free slots, the one with most first.
+    pub(super) fn with_room(&self) -> Vec<(ExecutorId, u32)> {
+        let mut room: Vec<(ExecutorId, u32)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.broken && peer.free_slots() > 0)
+            .map(|(id, peer)| (id.clone(), peer.free_slots()))
+            .collect();
+        room.sort_by_key(|(_, free)| std::cmp::Reverse(*free));
+        room
+    }
+
+    pub(super) fn shape(&self) -> ClusterShape {
+        let slots = self.peers.values().map(|peer| peer.hello.slots);
+        ClusterShape {
+            executors: self.peers.len() as u32,
+            total_slots: slots.clone().sum(),
+            largest_slots: slots.max().unwrap_or(0),
+        }
+    }
+}

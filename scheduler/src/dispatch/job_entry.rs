@@ -1,0 +1,170 @@
+//! A job as dispatch holds it: the state machine, and what the world around it needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use springald_core::error::{Error, Result};
+use springald_core::ids::{JobId, StageId};
+use springald_proto::control::{OperatorMetrics, StageInput, StagePlan, Succeeded, TaskOutput};
+use springald_proto::records::{JobRecord, StageSummary};
+use tokio::sync::watch;
+
+use super::executors::Peers;
+use super::{JobView, NewJob, ResultPart};
+use crate::job::{JobGraph, Limits, Stage, TaskState};
+use crate::planner::StageMetrics;
+use springald_core::ids::TaskId;
+
+pub(super) struct JobEntry {
+    pub(super) id: JobId,
+    pub(super) graph: JobGraph,
+    pub(super) record: JobRecord,
+    pub(super) plans: BTreeMap<StageId, StagePlan>,
+    texts: BTreeMap<StageId, String>,
+    pub(super) metrics: StageMetrics,
+    spilled: BTreeMap<StageId, u64>,
+    /// Sizes of outputs survive their being freed and made again: what was last seen, for people.
+    outputs: BTreeMap<StageId, (u64, u64)>,
+    pub(super) view: watch::Sender<JobView>,
+    pub(super) owner_revision: u64,
+    pub(super) deadline: Option<Instant>,
+    /// Since when nobody could run it.
+    pub(super) waiting_since: Option<Instant>,
+    /// Clients that wait for or read the result now.
+    pub(super) readers: u32,
+    /// When it ends unless a client comes (back); `None` while one is there, and before the first has come.
+    pub(super) expires: Option<Instant>,
+}
+
+impl JobEntry {
+    pub(super) fn new(job: NewJob, task_failures: u32) -> Result<Self> {
+        let specs = job.stages.iter().map(|stage| stage.spec.clone()).collect();
+        let limits = Limits { task_failures, ..Limits::default() };
+        let mut entry = Self {
+            id: job.id,
+            graph: JobGraph::new(specs, limits)?,
+            record: job.record,
+            plans: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            metrics: StageMetrics::new(),
+            spilled: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            view: watch::channel(JobView::Pending).0,
+            owner_revision: job.owner_revision,
+            deadline: job.deadline,
+            waiting_since: None,
+            readers: 0,
+            expires: None,
+        };
+        for stage in job.stages {
+            entry.plans.insert(stage.spec.id, stage.plan);
+            entry.texts.insert(stage.spec.id, stage.text);
+        }
+        Ok(entry)
+    }
+
+    /// Keeps what a finished task measured.
+    pub(super) fn measured(&mut self, task: TaskId, succeeded: &Succeeded) {
+        *self.spilled.entry(task.stage).or_default() += succeeded.spilled_bytes;
+        let rows: u64 = succeeded.rows.iter().sum();
+        let bytes: u64 = succeeded.bytes.iter().sum();
+        let output = self.outputs.entry(task.stage).or_default();
+        *output = (output.0 + rows, output.1 + bytes);
+        let totals = self.metrics.entry(task.stage).or_default();
+        totals.resize_with(totals.len().max(succeeded.operators.len()), OperatorMetrics::default);
+        for (total, operator) in totals.iter_mut().zip(&succeeded.operators) {
+            for metric in &operator.metrics {
+                match total.metrics.iter_mut().find(|known| known.name == metric.name) {
+                    Some(known) => known.value = known.value.saturating_add(metric.value),
+                    None => total.metrics.push(metric.clone()),
+                }
+            }
+        }
+    }
+
+    /// Where the inputs of a stage are now.
+    pub(super) fn inputs_of(&self, stage: StageId, peers: &Peers) -> Vec<StageInput> {
+        let Some(reader) = self.graph.stage(stage) else { return vec![] };
+        reader
+            .spec()
+            .inputs
+            .iter()
+            .filter_map(|input| self.graph.stage(input.stage))
+            .map(|source| StageInput {
+                stage: source.spec().id.0,
+                outputs: outputs(source, peers).collect(),
+            })
+            .collect()
+    }
+
+    /// Where the parts of the result are, in order.
+    pub(super) fn result_parts(&self, peers: &Peers) -> Result<Vec<ResultPart>> {
+        let last = self.graph.last_stage();
+        outputs(last, peers)
+            .map(|output| {
+                Ok(ResultPart {
+                    task: TaskId { stage: last.spec().id, task: output.task, attempt: output.attempt },
+                    executor: output.executor_id.parse()?,
+                    address: output.address,
+                    partitions: output.partitions,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        self.view.send_replace(JobView::Failed(error));
+    }
+
+    pub(super) fn ready(&self, parts: Vec<ResultPart>) {
+        self.view.send_replace(JobView::Ready(Arc::new(parts)));
+    }
+
+    /// The record with its stages as they stand.
+    pub(super) fn current_record(&self) -> JobRecord {
+        let mut record = self.record.clone();
+        record.stages = self.graph.stages().iter().map(|stage| self.summary(stage)).collect();
+        record.result_rows = record.stages.last().map_or(0, |stage| stage.output_rows);
+        record
+    }
+
+    fn summary(&self, stage: &Stage) -> StageSummary {
+        let id = stage.spec().id;
+        let progress = stage.progress();
+        let status = match (stage.is_done(), progress.running > 0 || progress.done > 0) {
+            (true, _) => "done",
+            (false, true) => "running",
+            (false, false) => "waiting",
+        };
+        let (output_rows, output_bytes) = self.outputs.get(&id).copied().unwrap_or_default();
+        StageSummary {
+            stage: id.0,
+            status: status.to_owned(),
+            tasks: stage.spec().tasks(),
+            tasks_done: progress.done,
+            tasks_running: progress.running,
+            task_failures: progress.failures,
+            output_rows,
+            output_bytes,
+            spilled_bytes: self.spilled.get(&id).copied().unwrap_or_default(),
+            plan: self.texts.get(&id).cloned().unwrap_or_default(),
+            inputs: stage.spec().inputs.iter().map(|input| input.stage.0).collect(),
+        }
+    }
+}
+
+/// The outputs of a stage's finished tasks. A holder that is not connected any more keeps its place without an address:
+/// the reader's failure to fetch from it is what starts the recovery.
+fn outputs<'a>(stage: &'a Stage, peers: &'a Peers) -> impl Iterator<Item = TaskOutput> + 'a {
+    stage.task_states().enumerate().filter_map(move |(task, state)| {
+        let TaskState::Done { attempt, executor, .. } = state else { return None };
+        Some(TaskOutput {
+            task: task as u32,
+            attempt: *attempt,
+            executor_id: executor.to_string(),
+            address: peers.get(executor).map(|peer| peer.hello.exchange_address.clone()).unwrap_or_default(),
+            partitions: stage.spec().writes(task as u32).collect(),
+        })
+    })
+}

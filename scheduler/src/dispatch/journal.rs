@@ -1,0 +1,228 @@
+//! The journal: writes what happens to jobs into the store, in order, off the critical path.
+//!
+//! Outcomes are gathered for as long as the last write takes and go out as one transaction per job. An executor's
+//! report is acknowledged after that; what was never acknowledged is reported again. A write that is refused means that
+//! the job belongs to another scheduler now: it is dropped here.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use springald_core::error::{ErrorCode, Result};
+use springald_core::ids::{ExecutorId, JobId};
+use springald_proto::records::{JobRecord, OutcomeBatch, RecordedOutcome};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Command;
+use crate::records;
+use crate::store::{Change, Committed, Condition, StateStore, Transaction};
+
+const ENTRIES_IN_FLIGHT: usize = 4096;
+/// etcd's default limit is 128 changes and 1.5 MiB; a batch stays far below.
+const ENTRIES_PER_BATCH: usize = 256;
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// An acknowledgement that is due once an entry is durable.
+#[derive(Clone, Debug)]
+pub(super) struct Ack {
+    pub(super) executor: ExecutorId,
+    pub(super) stream: u64,
+    pub(super) sequence: u64,
+}
+
+/// Something to be written for a job.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// Outcomes that were applied.
+    Outcomes { job: JobId, owner_revision: u64, outcomes: Vec<RecordedOutcome> },
+    /// The record has changed.
+    Record { job: JobId, owner_revision: u64, record: Box<JobRecord> },
+    /// The job needs nothing but its record any more.
+    End { job: JobId, owner_revision: u64, record: Box<JobRecord> },
+    /// All entries of a report are before this one.
+    Ack(Ack),
+}
+
+/// The queue into the journal.
+pub(super) struct Journal {
+    entries: mpsc::Sender<Entry>,
+    /// Entries that must not be lost and did not fit; bounded by the number of jobs.
+    backlog: VecDeque<Entry>,
+}
+
+impl Journal {
+    pub(super) fn start(
+        store: Arc<dyn StateStore>,
+        actor: mpsc::WeakSender<Command>,
+        tracker: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (entries, inbox) = mpsc::channel(ENTRIES_IN_FLIGHT);
+        tracker.spawn(Writer { store, actor, sequences: HashMap::new() }.run(inbox, shutdown));
+        Self { entries, backlog: VecDeque::new() }
+    }
+
+    /// Writes an entry, sooner or later.
+    pub(super) fn write(&mut self, entry: Entry) {
+        self.flush();
+        if self.backlog.is_empty() {
+            match self.entries.try_send(entry) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                Err(mpsc::error::TrySendError::Full(entry)) => self.backlog.push_back(entry),
+            }
+        } else {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// True if a report's outcomes can be written now. When not, they are applied without: they are not acknowledged
+    /// then, and come again.
+    pub(super) fn has_room(&self, entries: usize) -> bool {
+        self.backlog.is_empty() && self.entries.capacity() > entries
+    }
+
+    /// Moves the backlog on.
+    pub(super) fn flush(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(entry)) = self.entries.try_send(entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+}
+
+/// What is to be written for one job in one transaction.
+#[derive(Default)]
+struct Pending {
+    owner_revision: u64,
+    outcomes: Vec<RecordedOutcome>,
+    record: Option<Box<JobRecord>>,
+    ends: bool,
+}
+
+struct Writer {
+    store: Arc<dyn StateStore>,
+    actor: mpsc::WeakSender<Command>,
+    /// Number of the next batch of outcomes of each job.
+    sequences: HashMap<JobId, u64>,
+}
+
+impl Writer {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Entry>, shutdown: CancellationToken) {
+        let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
+        while inbox.recv_many(&mut batch, ENTRIES_PER_BATCH).await > 0 {
+            let (jobs, acks) = gather(batch.drain(..));
+            for (job, pending) in jobs {
+                if !self.write(&job, pending, &shutdown).await {
+                    return;
+                }
+            }
+            for Ack { executor, stream, sequence } in acks {
+                self.tell(Command::Journaled { executor, stream, sequence }).await;
+            }
+        }
+    }
+
+    /// Tries until the store has answered. False: this process ends first.
+    async fn write(&mut self, job: &JobId, pending: Pending, shutdown: &CancellationToken) -> bool {
+        let transaction = self.transaction(job, &pending);
+        loop {
+            match self.store.transact(transaction.clone()).await {
+                Ok(Committed::Yes { .. }) => break,
+                // After an answer that was lost, the same write is refused because it has ended the job.
+                Ok(Committed::Refused) if pending.ends => break,
+                Ok(Committed::Refused) => {
+                    tracing::warn!(job_id = %job, "another scheduler owns the job now");
+                    self.tell(Command::Fenced { job: job.clone() }).await;
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(job_id = %job, %error, "the store did not take a job's changes; trying again");
+                    if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_FAILURE)).await.is_none() {
+                        return false;
+                    }
+                }
+            }
+        }
+        if pending.ends {
+            self.sequences.remove(job);
+        }
+        true
+    }
+
+    fn transaction(&mut self, job: &JobId, pending: &Pending) -> Transaction {
+        let owner = records::owner_key(job);
+        let mut changes = Vec::new();
+        let put = |key, value| Change::Put { key, value, lease: None };
+        if let Some(record) = &pending.record {
+            changes.push(put(records::job_key(job), records::encode(record.as_ref())));
+        }
+        if pending.ends {
+            changes.push(Change::DeletePrefix { prefix: records::plan_prefix(job) });
+            changes.push(Change::DeletePrefix { prefix: records::outcomes_prefix(job) });
+            changes.push(Change::Delete { key: records::cancel_key(job) });
+            changes.push(Change::Delete { key: owner.clone() });
+        } else if !pending.outcomes.is_empty() {
+            let sequence = self.sequences.entry(job.clone()).or_default();
+            let batch = OutcomeBatch { outcomes: pending.outcomes.clone() };
+            changes.push(put(records::outcomes_key(job, *sequence), records::encode(&batch)));
+            *sequence += 1;
+        }
+        let condition = Condition::Unchanged { key: owner, mod_revision: pending.owner_revision };
+        Transaction { conditions: vec![condition], changes }
+    }
+
+    async fn tell(&self, command: Command) {
+        if let Some(actor) = self.actor.upgrade() {
+            // The actor never waits for the journal, so that this cannot wait for itself.
+            let _ = actor.send(command).await;
+        }
+    }
+}
+
+fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<JobId, Pending>, Vec<Ack>) {
+    let mut jobs: BTreeMap<JobId, Pending> = BTreeMap::new();
+    let mut acks = Vec::new();
+    for entry in batch {
+        match entry {
+            Entry::Ack(ack) => acks.push(ack),
+            Entry::Outcomes { job, owner_revision, outcomes } => {
+                let pending = jobs.entry(job).or_default();
+                pending.owner_revision = owner_revision;
+                pending.outcomes.extend(outcomes);
+            }
+            Entry::Record { job, owner_revision, record } => {
+                let pending = jobs.entry(job).or_default();
+                pending.owner_revision = owner_revision;
+                pending.record = Some(record);
+            }
+            Entry::End { job, owner_revision, record } => {
+                let pending = jobs.entry(job).or_default();
+                *pending = Pending { owner_revision, outcomes: vec![], record: Some(record), ends: true };
+            }
+        }
+    }
+    (jobs, acks)
+}
+
+/// Writes the end of a job that dispatch never held.
+pub(crate) async fn end_job(store: &dyn StateStore, job: &JobId, owner_revision: u64, record: &JobRecord) -> Result<()> {
+    let transaction = Transaction {
+        conditions: vec![Condition::Unchanged { key: records::owner_key(job), mod_revision: owner_revision }],
+        changes: vec![
+            Change::Put { key: records::job_key(job), value: records::encode(record), lease: None },
+            Change::DeletePrefix { prefix: records::plan_prefix(job) },
+            Change::Delete { key: records::owner_key(job) },
+        ],
+    };
+    match store.transact(transaction).await? {
+        Committed::Yes { .. } => Ok(()),
+        Committed::Refused => Err(springald_core::error::Error::new(
+            ErrorCode::Fenced,
+            format!("job {job} belongs to another scheduler now"),
+        )),
+    }
+}

@@ -1,0 +1,190 @@
+//! Dispatch: the shell around the job state machines.
+//!
+//! ```text
+//!   engine ──submit, cancel──▶ ┌────────┐ ──Launch, Abort, Free──▶ control streams ──▶ executors
+//!   control streams ─messages─▶│ actor  │
+//!   timer ──tick──────────────▶└────────┘ ──outcomes──▶ journal ──▶ store, then acknowledgements
+//!                                   └──▶ one watch per job: what its clients wait for
+//! ```
+//!
+//! One actor owns all [`JobGraph`](crate::job::JobGraph)s and the view of the executors; everything reaches it as a
+//! [`Command`] through one bounded channel, so that there are no locks and no orders of locks. It does no I/O: the
+//! journal writes, the control streams send.
+
+mod actor;
+mod executors;
+mod job_entry;
+mod journal;
+mod schedule;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_proto::control::{ExecutorMessage, Hello, SchedulerMessage};
+use springald_proto::records::JobRecord;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use journal::end_job;
+
+use crate::planner::{ClusterShape, PlannedStage, StageMetrics};
+use crate::store::StateStore;
+
+/// Where the output of one task of the result's stage is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultPart {
+    /// The task attempt that wrote it.
+    pub task: TaskId,
+    /// The executor that holds it.
+    pub executor: ExecutorId,
+    /// host:port of that executor's exchange service.
+    pub address: String,
+    /// Its partitions, in order.
+    pub partitions: Vec<u32>,
+}
+
+/// What a client that waits for a job sees.
+#[derive(Clone, Debug)]
+pub enum JobView {
+    /// It has not ended.
+    Pending,
+    /// Its result is complete, in these parts, in this order.
+    Ready(Arc<Vec<ResultPart>>),
+    /// It will not get a result.
+    Failed(Error),
+}
+
+/// A job that was committed to the store by this scheduler.
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its record, as committed.
+    pub record: JobRecord,
+    /// Its stages.
+    pub stages: Vec<PlannedStage>,
+    /// Revision of its owner key: the fencing token.
+    pub owner_revision: u64,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+}
+
+/// The sending half of an executor's control stream.
+pub type ToExecutor = mpsc::Sender<SchedulerMessage>;
+
+/// What the actor is told.
+pub(crate) enum Command {
+    Submit { job: Box<NewJob>, reply: oneshot::Sender<Result<watch::Receiver<JobView>>> },
+    Stop { job: JobId, code: ErrorCode, reason: String },
+    Watch { job: JobId, reply: oneshot::Sender<Option<watch::Receiver<JobView>>> },
+    Describe { job: JobId, reply: oneshot::Sender<Option<(JobRecord, StageMetrics)>> },
+    ResultFetched { job: JobId },
+    ResultLost { job: JobId, task: TaskId, executor: ExecutorId },
+    ResultAbandoned { job: JobId },
+    ResultReader { job: JobId },
+    ExecutorConnected { hello: Hello, stream: u64, outbox: ToExecutor, reply: oneshot::Sender<Result<()>> },
+    ExecutorSaid { executor: ExecutorId, stream: u64, message: ExecutorMessage },
+    ExecutorGone { executor: ExecutorId, stream: u64 },
+    Journaled { executor: ExecutorId, stream: u64, sequence: u64 },
+    Fenced { job: JobId },
+}
+
+/// Limits and times of dispatch.
+#[derive(Clone, Copy, Debug)]
+pub struct DispatchOptions {
+    /// Jobs at one time.
+    pub max_jobs: usize,
+    /// How long a job waits without any executor.
+    pub no_executor_timeout: Duration,
+    /// How long a result waits to be fetched.
+    pub result_retention: Duration,
+    /// How long a job goes on without its client.
+    pub client_gone_grace: Duration,
+    /// How often a task may fail.
+    pub max_task_failures: u32,
+}
+
+const COMMANDS_IN_FLIGHT: usize = 4096;
+
+/// Handle to the actor. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher {
+    commands: mpsc::Sender<Command>,
+    shape: watch::Receiver<ClusterShape>,
+}
+
+impl Dispatcher {
+    /// Starts the actor and its journal on `tracker`; both end when `shutdown` is cancelled.
+    pub fn start(
+        options: DispatchOptions,
+        store: Arc<dyn StateStore>,
+        tracker: &tokio_util::task::TaskTracker,
+        shutdown: tokio_util::sync::CancellationToken,
+    ) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS_IN_FLIGHT);
+        let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, total_slots: 0, largest_slots: 0 });
+        let journal = journal::Journal::start(store, commands.downgrade(), tracker, shutdown.clone());
+        tracker.spawn(actor::Actor::new(options, journal, shape_sender).run(inbox, shutdown));
+        Self { commands, shape }
+    }
+
+    /// The executors that are connected now, as far as planning depends on them.
+    pub fn cluster_shape(&self) -> ClusterShape {
+        *self.shape.borrow()
+    }
+
+    /// Takes over a committed job. `ResourcesExhausted` when too many are there already.
+    pub async fn submit(&self, job: NewJob) -> Result<watch::Receiver<JobView>> {
+        self.ask(|reply| Command::Submit { job: Box::new(job), reply }).await?
+    }
+
+    /// Ends a job. Nothing happens if it is not here or has ended.
+    pub async fn stop(&self, job: JobId, code: ErrorCode, reason: String) -> Result<()> {
+        self.tell(Command::Stop { job, code, reason }).await
+    }
+
+    /// What happens to a job; `None` if it is not here.
+    pub async fn watch(&self, job: JobId) -> Result<Option<watch::Receiver<JobView>>> {
+        self.ask(|reply| Command::Watch { job, reply }).await
+    }
+
+    /// A job's record as it stands, with the metrics of its operators; `None` if it is not here.
+    pub async fn describe(&self, job: JobId) -> Result<Option<(JobRecord, StageMetrics)>> {
+        self.ask(|reply| Command::Describe { job, reply }).await
+    }
+
+    /// A client begins to wait for or read a job's result.
+    pub async fn result_reader(&self, job: JobId) -> Result<()> {
+        self.tell(Command::ResultReader { job }).await
+    }
+
+    /// The client has all of the result: it can go.
+    pub async fn result_fetched(&self, job: JobId) -> Result<()> {
+        self.tell(Command::ResultFetched { job }).await
+    }
+
+    /// Part of the result could not be fetched: it is made again.
+    pub async fn result_lost(&self, job: JobId, task: TaskId, executor: ExecutorId) -> Result<()> {
+        self.tell(Command::ResultLost { job, task, executor }).await
+    }
+
+    /// The client went away before it had all of the result. Callable from a destructor: drops the word when the actor
+    /// is overwhelmed, and the result's retention time ends the job then.
+    pub fn result_abandoned(&self, job: JobId) {
+        let _ = self.commands.try_send(Command::ResultAbandoned { job });
+    }
+
+    pub(crate) async fn tell(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| stopping())
+    }
+
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply)).await?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Error {
+    Error::unavailable("this scheduler is stopping; ask another one, or again later")
+}

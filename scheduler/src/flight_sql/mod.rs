@@ -1,0 +1,23 @@
+//! Flight SQL: the door for clients.
+//!
+//! ```text
+//! GetFlightInfo(sql) ─▶ Engine::submit ─▶ FlightInfo(schema, ticket = job id)
+//! DoGet(ticket)      ─▶ Engine::results ─▶ wire layouts ─▶ messages under clients' limits
+//! DoPut(update)      ─▶ submit, and wait for the end
+//! ```
+//!
+//! Nothing is kept here between requests: tickets and prepared statements carry all they need, and sessions are in
+//! the store. So every scheduler answers every request. Whether a client is let in is not asked yet; handshakes accept
+//! anybody, and the log says so.
+
+mod actions;
+mod caller;
+mod encode;
+mod handles;
+mod info;
+mod metadata;
+mod requests;
+mod service;
+mod wire;
+
+pub use service::FlightSql;

@@ -1,0 +1,85 @@
+//! Keeps something in memory equal to a prefix of the state store, across lost watches.
+//!
+//! ```text
+//! watch ──▶ Snapshot ──▶ Event, Event, … ──▶ Lost ──(back-off)──▶ watch ──▶ Snapshot …
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use springald_core::error::Result;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::store::{Entry, StateStore, Watch, WatchEvent};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a follower is told.
+#[derive(Debug)]
+pub enum Update {
+    /// The whole content, in place of all that was said before.
+    Snapshot(Vec<Entry>),
+    /// One change to it.
+    Event(WatchEvent),
+    /// Changes are not seen until the next snapshot.
+    Lost,
+}
+
+/// Reads all of `prefix` into `apply`, then keeps it informed for as long as the handle lives.
+///
+/// # Errors
+/// Those of the first watch. Later ones are logged, and the watch is tried again for ever, with a growing pause.
+pub async fn follow(
+    store: Arc<dyn StateStore>,
+    prefix: &'static str,
+    mut apply: impl FnMut(Update) + Send + 'static,
+) -> Result<AbortOnDropHandle<()>> {
+    let first = store.watch(prefix).await?;
+    let changes = begin(first, &mut apply);
+    let task = tokio::spawn(async move {
+        let mut changes = changes;
+        loop {
+            pass_on(changes, prefix, &mut apply).await;
+            apply(Update::Lost);
+            changes = begin(watch_again(store.as_ref(), prefix).await, &mut apply);
+        }
+    });
+    Ok(AbortOnDropHandle::new(task))
+}
+
+type Changes = futures::stream::BoxStream<'static, Result<WatchEvent>>;
+
+fn begin(watch: Watch, apply: &mut impl FnMut(Update)) -> Changes {
+    apply(Update::Snapshot(watch.snapshot));
+    watch.changes
+}
+
+/// Returns when the watch has ended.
+async fn pass_on(mut changes: Changes, prefix: &str, apply: &mut impl FnMut(Update)) {
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(event) => apply(Update::Event(event)),
+            Err(error) => {
+                tracing::warn!(%prefix, %error, "a watch of the state store ended; watching anew");
+                return;
+            }
+        }
+    }
+    tracing::debug!(%prefix, "a watch of the state store ended; watching anew");
+}
+
+async fn watch_again(store: &dyn StateStore, prefix: &str) -> Watch {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        match store.watch(prefix).await {
+            Ok(watch) => return watch,
+            Err(error) => {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                tracing::warn!(%prefix, %error, retry_in = ?pause, "the state store cannot be watched");
+            }
+        }
+    }
+}

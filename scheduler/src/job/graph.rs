@@ -1,0 +1,405 @@
+//! [`JobGraph`]: the fold over a job's events.
+
+use springald_core::error::{ErrorCode, FailureClass, Result};
+use springald_core::ids::{ExecutorId, StageId, TaskId};
+
+use super::spec::validate;
+use super::{Action, Event, Failure, Launch, PartitionSize, Stage, StageSpec, TaskState};
+
+/// Bounds on trying again.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A task that fails this often fails its job.
+    pub task_failures: u32,
+    /// So many lost inputs and lost executors, over the whole job, fail it.
+    pub job_losses: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { task_failures: 4, job_losses: 1000 }
+    }
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Work is left.
+    Running,
+    /// The result is complete; it stays until it was fetched.
+    Succeeded,
+    /// It will not get a result.
+    Failed,
+}
+
+/// The stages of one job, the state of every task, and the rules by which they change.
+#[derive(Clone, Debug)]
+pub struct JobGraph {
+    stages: Vec<Stage>,
+    limits: Limits,
+    status: Status,
+    losses: u32,
+}
+
+impl JobGraph {
+    /// A job with these stages; the last one's output is the result. Fails if they are not a valid plan.
+    pub fn new(stages: Vec<StageSpec>, limits: Limits) -> Result<Self> {
+        validate(&stages)?;
+        let mut stages: Vec<Stage> = stages.into_iter().map(Stage::new).collect();
+        let edges: Vec<(StageId, StageId)> = stages
+            .iter()
+            .flat_map(|stage| stage.spec.inputs.iter().map(|input| (input.stage, stage.spec.id)))
+            .collect();
+        for (input, reader) in edges {
+            stages[index(input)].readers.push(reader);
+        }
+        Ok(Self { stages, limits, status: Status::Running, losses: 0 })
+    }
+
+    /// Where the job stands.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// All stages, inputs before readers.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// The stage with that number, if the job has it.
+    pub fn stage(&self, id: StageId) -> Option<&Stage> {
+        self.stages.get((id.0 as usize).checked_sub(1)?)
+    }
+
+    /// The stage whose output is the result.
+    pub fn last_stage(&self) -> &Stage {
+        self.stages.last().expect("a valid plan has a last stage")
+    }
+
+    /// Number of tasks that could start now if an executor had room.
+    pub fn ready_tasks(&self) -> u32 {
+        if self.status != Status::Running {
+            return 0;
+        }
+        self.stages.iter().filter(|stage| self.is_ready(stage)).map(|stage| stage.progress.pending).sum()
+    }
+
+    /// Number of tasks that run now.
+    pub fn running_tasks(&self) -> u32 {
+        self.stages.iter().map(|stage| stage.progress.running).sum()
+    }
+
+    /// True if this attempt is the live one, and runs on this executor.
+    pub fn is_live(&self, task: TaskId, executor: &ExecutorId) -> bool {
+        self.status == Status::Running && self.stage(task.stage).and_then(|stage| stage.running(task)) == Some(executor)
+    }
+
+    /// Takes in an event; gives what is to be done. Events about superseded attempts change nothing.
+    pub fn apply(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Offer { executor, slots, tasks, idle } => self.offer(&executor, slots, tasks, idle, &mut actions),
+            Event::HandedBack { task, executor } => self.handed_back(task, &executor),
+            Event::Succeeded { task, executor, sizes } => self.succeeded(task, executor, sizes, &mut actions),
+            Event::Failed { task, executor, failure } => self.failed(task, &executor, failure, &mut actions),
+            Event::ExecutorLost { executor } => self.executor_lost(&executor, &mut actions),
+            Event::OutputLost { task, executor } => self.output_lost(task, &executor, &mut actions),
+            Event::Stop { code, reason } => self.fail(code, reason, &mut actions),
+            Event::ResultFetched => self.result_fetched(&mut actions),
+        }
+        actions
+    }
+
+    fn is_ready(&self, stage: &Stage) -> bool {
+        stage.progress.pending > 0 && stage.spec.inputs.iter().all(|input| self.stages[index(input.stage)].is_done())
+    }
+
+    // === offers ===
+
+    /// Fills the slots with ready tasks: stages in plan order, so that inputs are consumed soon after they were made,
+    /// and within a stage first the tasks whose input lies on this executor.
+    fn offer(
+        &mut self,
+        executor: &ExecutorId,
+        mut slots: u32,
+        mut tasks: u32,
+        mut idle: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.status != Status::Running {
+            return;
+        }
+        for position in 0..self.stages.len() {
+            if slots == 0 || tasks == 0 {
+                return;
+            }
+            if !self.is_ready(&self.stages[position]) {
+                continue;
+            }
+            for task in self.pending_by_locality(position, executor) {
+                let stage = &mut self.stages[position];
+                let state = &mut stage.tasks[task as usize];
+                if slots == 0 || tasks == 0 || (state.alone && !idle) {
+                    continue;
+                }
+                let takes = match stage.spec.whole {
+                    _ if state.alone => slots,
+                    Some(most) => slots.min(most.max(1)),
+                    None => 1,
+                };
+                let attempt = state.next_attempt;
+                state.next_attempt += 1;
+                slots -= takes;
+                tasks -= 1;
+                idle = false;
+                stage.set(task, TaskState::Running { attempt, executor: executor.clone() });
+                actions.push(Action::Launch(Launch {
+                    task: TaskId { stage: stage.spec.id, task, attempt },
+                    executor: executor.clone(),
+                    partitions: stage.spec.slice(task),
+                    slots: takes,
+                }));
+            }
+        }
+    }
+
+    fn pending_by_locality(&self, position: usize, executor: &ExecutorId) -> Vec<u32> {
+        let stage = &self.stages[position];
+        let mut pending: Vec<u32> = (0..stage.tasks.len() as u32)
+            .filter(|task| stage.tasks[*task as usize].state == TaskState::Pending)
+            .collect();
+        let aligned: Vec<&Stage> = stage
+            .spec
+            .inputs
+            .iter()
+            .map(|input| (input, &self.stages[index(input.stage)]))
+            .filter(|(input, source)| !input.broadcast && !source.spec.hashed)
+            .map(|(_, source)| source)
+            .collect();
+        if !aligned.is_empty() && stage.spec.whole.is_none() {
+            let holds = |task: u32| {
+                aligned.iter().any(|source| {
+                    matches!(source.tasks.get(task as usize).map(|task| &task.state),
+                        Some(TaskState::Done { executor: holder, .. }) if holder == executor)
+                })
+            };
+            pending.sort_by_key(|task| !holds(*task));
+        }
+        pending
+    }
+
+    fn handed_back(&mut self, task: TaskId, executor: &ExecutorId) {
+        if let Some(stage) = self.live(task, executor) {
+            stage.set(task.task, TaskState::Pending);
+        }
+    }
+
+    // === outcomes ===
+
+    /// The stage of a task, if this very attempt is running on this very executor.
+    fn live(&mut self, task: TaskId, executor: &ExecutorId) -> Option<&mut Stage> {
+        if self.status != Status::Running {
+            return None;
+        }
+        let stage = self.stages.get_mut((task.stage.0 as usize).checked_sub(1)?)?;
+        (stage.running(task)? == executor).then_some(stage)
+    }
+
+    fn succeeded(
+        &mut self,
+        task: TaskId,
+        executor: ExecutorId,
+        sizes: Vec<PartitionSize>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(stage) = self.live(task, &executor) else {
+            actions.push(Action::Abort { task, executor });
+            return;
+        };
+        stage.set(task.task, TaskState::Done { attempt: task.attempt, executor, sizes });
+        if stage.is_done() {
+            let id = stage.spec.id;
+            actions.push(Action::StageDone { stage: id });
+            self.free_inputs(id, actions);
+            if self.last_stage().is_done() {
+                self.status = Status::Succeeded;
+                actions.push(Action::Finish);
+            }
+        }
+    }
+
+    /// Gives up the inputs of a finished stage that no other unfinished stage reads.
+    fn free_inputs(&mut self, reader: StageId, actions: &mut Vec<Action>) {
+        for input in self.stages[index(reader)].spec.inputs.clone() {
+            let source = &self.stages[index(input.stage)];
+            let needed = source.readers.iter().any(|reader| !self.stages[index(*reader)].is_done());
+            if !needed && !source.freed {
+                self.stages[index(input.stage)].freed = true;
+                actions.push(Action::FreeStage { stage: input.stage });
+            }
+        }
+    }
+
+    fn failed(&mut self, task: TaskId, executor: &ExecutorId, failure: Failure, actions: &mut Vec<Action>) {
+        let limit = self.limits.task_failures;
+        let Some(stage) = self.live(task, executor) else { return };
+        if failure.class == FailureClass::InputLost {
+            return self.input_lost(task, failure, actions);
+        }
+        stage.progress.failures += 1;
+        stage.set(task.task, TaskState::Pending);
+        let state = &mut stage.tasks[task.task as usize];
+        state.failures += 1;
+        let hopeless = match failure.class {
+            FailureClass::Fatal => true,
+            FailureClass::OutOfMemory => std::mem::replace(&mut state.alone, true),
+            _ => state.failures >= limit,
+        };
+        if hopeless {
+            let tries = state.failures;
+            let message = match failure.class {
+                FailureClass::Fatal => failure.message,
+                _ => format!("task {task} failed {tries} times, the last time: {}", failure.message),
+            };
+            self.fail(failure.code, message, actions);
+        }
+    }
+
+    // === losses ===
+
+    /// A reader could not fetch a piece. The producer runs again; the reader is not to blame.
+    fn input_lost(&mut self, reader: TaskId, failure: Failure, actions: &mut Vec<Action>) {
+        self.stages[index(reader.stage)].set(reader.task, TaskState::Pending);
+        if let Some((lost, holder)) = &failure.lost
+            && self.holds(*lost, holder)
+        {
+            self.lose(lost.stage, lost.task, actions);
+        }
+        self.count_loss(format!("inputs were lost too often, the last time: {}", failure.message), actions);
+        self.revive_inputs(actions);
+    }
+
+    fn output_lost(&mut self, task: TaskId, executor: &ExecutorId, actions: &mut Vec<Action>) {
+        let freed = self.stage(task.stage).is_none_or(Stage::is_freed);
+        if self.status != Status::Failed && !freed && self.holds(task, executor) {
+            self.lose(task.stage, task.task, actions);
+            self.count_loss(format!("the output of task {task} was lost too often"), actions);
+            self.revive_inputs(actions);
+        }
+    }
+
+    /// True if this very attempt is the finished one, and this executor holds its output.
+    fn holds(&self, task: TaskId, holder: &ExecutorId) -> bool {
+        let state = self.stage(task.stage).and_then(|stage| stage.tasks.get(task.task as usize)).map(|task| &task.state);
+        matches!(state, Some(TaskState::Done { attempt, executor, .. }) if *attempt == task.attempt && executor == holder)
+    }
+
+    fn executor_lost(&mut self, lost: &ExecutorId, actions: &mut Vec<Action>) {
+        if self.status == Status::Failed {
+            return;
+        }
+        let mut touched = false;
+        for position in 0..self.stages.len() {
+            for task in 0..self.stages[position].tasks.len() as u32 {
+                let stage = &self.stages[position];
+                match &stage.tasks[task as usize].state {
+                    TaskState::Running { executor, .. } if executor == lost => {
+                        self.stages[position].set(task, TaskState::Pending);
+                        touched = true;
+                    }
+                    TaskState::Done { executor, .. } if executor == lost && !stage.freed => {
+                        let id = stage.spec.id;
+                        self.lose(id, task, actions);
+                        touched = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if touched {
+            self.count_loss(format!("executors were lost too often, the last was {lost}"), actions);
+            self.revive_inputs(actions);
+        }
+    }
+
+    fn count_loss(&mut self, message: String, actions: &mut Vec<Action>) {
+        self.losses += 1;
+        if self.losses > self.limits.job_losses {
+            self.fail(ErrorCode::Unavailable, message, actions);
+        }
+    }
+
+    /// The output of a finished task is gone. If the stage may answer differently when run again, all of it is, with
+    /// everything that has read it: no reader may see two versions.
+    fn lose(&mut self, id: StageId, task: u32, actions: &mut Vec<Action>) {
+        if self.stages[index(id)].spec.indeterminate {
+            self.restart(id, actions);
+        } else {
+            self.stages[index(id)].set(task, TaskState::Pending);
+        }
+        if self.status == Status::Succeeded && !self.last_stage().is_done() {
+            self.status = Status::Running;
+        }
+    }
+
+    fn restart(&mut self, id: StageId, actions: &mut Vec<Action>) {
+        let stage = &mut self.stages[index(id)];
+        stage.freed = false;
+        for task in 0..stage.tasks.len() as u32 {
+            if let TaskState::Running { attempt, executor } = &stage.tasks[task as usize].state {
+                let task = TaskId { stage: id, task, attempt: *attempt };
+                actions.push(Action::Abort { task, executor: executor.clone() });
+            }
+            stage.set(task, TaskState::Pending);
+        }
+        for reader in self.stages[index(id)].readers.clone() {
+            self.restart(reader, actions);
+        }
+    }
+
+    /// A stage that must run (again) needs inputs that exist (again): from the last stage down, outputs that were given
+    /// up are made anew.
+    fn revive_inputs(&mut self, actions: &mut Vec<Action>) {
+        for position in (0..self.stages.len()).rev() {
+            if self.stages[position].is_done() {
+                continue;
+            }
+            for input in self.stages[position].spec.inputs.clone() {
+                let source = index(input.stage);
+                if !self.stages[source].freed {
+                    continue;
+                }
+                if self.stages[source].spec.indeterminate {
+                    self.restart(input.stage, actions);
+                    return self.revive_inputs(actions);
+                }
+                self.stages[source].freed = false;
+                for task in 0..self.stages[source].tasks.len() as u32 {
+                    self.stages[source].set(task, TaskState::Pending);
+                }
+            }
+        }
+    }
+
+    // === the end ===
+
+    fn fail(&mut self, code: ErrorCode, message: String, actions: &mut Vec<Action>) {
+        if self.status == Status::Running {
+            self.status = Status::Failed;
+            actions.push(Action::Fail { code, message });
+        }
+    }
+
+    fn result_fetched(&mut self, actions: &mut Vec<Action>) {
+        let last = self.stages.last_mut().expect("a valid plan has a last stage");
+        if self.status == Status::Succeeded && !last.freed {
+            last.freed = true;
+            actions.push(Action::FreeStage { stage: last.spec.id });
+        }
+    }
+}
+
+/// Position of a stage; stages are numbered from 1, which [`validate`] has checked.
+fn index(id: StageId) -> usize {
+    id.0 as usize - 1
+}

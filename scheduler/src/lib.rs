@@ -1,0 +1,28 @@
+//! The scheduler: plans queries, keeps their jobs durable, hands their tasks to executors, and answers clients.
+//!
+//! ```text
+//!   flight_sql, rest ──▶ engine ──▶ planner ──▶ (catalog, sessions)
+//!                          │
+//!                          ├──▶ dispatch ──▶ job (pure)
+//!                          │        └──▶ control ⇄ executors
+//!                          └──▶ store ◀── membership, records
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod catalog;
+mod control;
+pub mod dispatch;
+pub mod engine;
+pub mod flight_sql;
+mod follow;
+pub mod job;
+pub mod membership;
+mod net;
+pub mod planner;
+pub mod records;
+pub mod rest;
+mod server;
+pub mod sessions;
+pub mod store;
+
+pub use server::{Scheduler, SchedulerOptions};

@@ -1,0 +1,140 @@
+//! The DataFusion sessions that queries are planned in, and the settings that shape them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use datafusion::config::ConfigOptions;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use springald_core::error::{Error, Result};
+use springald_core::settings::{ByteSize, QuerySettings, Span};
+
+/// The executors as far as planning depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterShape {
+    /// Number of executors.
+    pub executors: u32,
+    /// Slots of all of them.
+    pub total_slots: u32,
+    /// Slots of the one that has most.
+    pub largest_slots: u32,
+}
+
+/// What one query is planned with: the defaults of the scheduler, changed by the session's SET.
+#[derive(Clone, Debug)]
+pub struct QueryOptions {
+    /// Partitions of exchanges; 0: from the cluster's slots.
+    pub partitions: usize,
+    /// Rows per batch.
+    pub batch_size: usize,
+    /// Largest input, per slot, of a query that runs whole.
+    pub whole_query_bytes: u64,
+    /// Largest build side that is broadcast.
+    pub broadcast_bytes: u64,
+    /// Longest run time; zero: no limit.
+    pub deadline: std::time::Duration,
+    /// DataFusion's own settings, as SET by the session.
+    datafusion: BTreeMap<String, String>,
+}
+
+/// A single executor need not exchange with anybody: it runs queries whole up to so many times the usual input.
+const SINGLE_EXECUTOR_FACTOR: u64 = 8;
+/// With more partitions than slots, hash tables stay small enough for the caches, and a retry costs little.
+const PARTITIONS_AT_LEAST: usize = 16;
+const PARTITIONS_PER_SLOT: usize = 2;
+const PARTITIONS_AT_MOST: usize = 512;
+
+impl QueryOptions {
+    /// The options of a session with these settings over these defaults. Fails on a value that does not parse.
+    pub fn new(defaults: &QuerySettings, settings: &BTreeMap<String, String>) -> Result<Self> {
+        let mut options = Self {
+            partitions: defaults.partitions,
+            batch_size: defaults.batch_size,
+            whole_query_bytes: defaults.whole_query_bytes.0,
+            broadcast_bytes: defaults.broadcast_bytes.0,
+            deadline: defaults.deadline.0,
+            datafusion: BTreeMap::new(),
+        };
+        for (key, value) in settings {
+            match key.as_str() {
+                "springald.partitions" => options.partitions = number(key, value)?,
+                "springald.batch_size" => options.batch_size = number(key, value)?,
+                "springald.whole_query_bytes" => options.whole_query_bytes = value.parse::<ByteSize>()?.0,
+                "springald.broadcast_bytes" => options.broadcast_bytes = value.parse::<ByteSize>()?.0,
+                "springald.deadline" => options.deadline = value.parse::<Span>()?.0,
+                _ => {
+                    options.datafusion.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        if options.batch_size == 0 || options.partitions > PARTITIONS_AT_MOST {
+            return Err(Error::invalid(format!(
+                "springald.batch_size must be positive, and springald.partitions at most {PARTITIONS_AT_MOST}"
+            )));
+        }
+        Ok(options)
+    }
+
+    /// Input bytes up to which a query runs whole on one executor.
+    pub fn whole_limit(&self, cluster: ClusterShape) -> u64 {
+        let factor = if cluster.executors <= 1 { SINGLE_EXECUTOR_FACTOR } else { 1 };
+        self.whole_query_bytes.saturating_mul(u64::from(cluster.largest_slots.max(1))).saturating_mul(factor)
+    }
+
+    /// A session whose plans run in one process: as DataFusion does by itself, with the slots as partitions.
+    pub fn whole(&self, base: &SessionState, cluster: ClusterShape) -> SessionState {
+        self.session(base, |options| {
+            options.execution.target_partitions = cluster.largest_slots.max(1) as usize;
+        })
+    }
+
+    /// A session whose plans can be cut into stages that run apart from each other.
+    pub fn distributed(&self, base: &SessionState, cluster: ClusterShape) -> SessionState {
+        let by_slots = cluster.total_slots as usize * PARTITIONS_PER_SLOT;
+        let partitions = match self.partitions {
+            0 => by_slots.clamp(PARTITIONS_AT_LEAST, PARTITIONS_AT_MOST),
+            chosen => chosen,
+        };
+        self.session(base, |options| {
+            options.execution.target_partitions = partitions;
+            // A stage's partitions run apart: nothing may deal batches round, or wait for word from other partitions.
+            options.optimizer.enable_round_robin_repartition = false;
+            options.optimizer.enable_dynamic_filter_pushdown = false;
+            options.optimizer.enable_join_dynamic_filter_pushdown = false;
+            options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+            options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+            options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        })
+    }
+
+    fn session(&self, base: &SessionState, adjust: impl FnOnce(&mut ConfigOptions)) -> SessionState {
+        let mut config = base.config().clone();
+        let options = config.options_mut();
+        let batch_size = ("datafusion.execution.batch_size".to_owned(), self.batch_size.to_string());
+        for (key, value) in std::iter::once((&batch_size.0, &batch_size.1)).chain(&self.datafusion) {
+            if let Err(error) = options.set(key, value) {
+                // Checked when it was SET; a setting that a newer version dropped must not break old sessions.
+                tracing::warn!(%key, %error, "a session's setting does not apply any more");
+            }
+        }
+        adjust(options);
+        let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).build();
+        state.mark_start_execution();
+        state
+    }
+}
+
+fn number(key: &str, value: &str) -> Result<usize> {
+    value.parse().map_err(|_| Error::invalid(format!("{key} must be a number, not {value:?}")))
+}
+
+/// DataFusion's settings of this session that differ from its defaults, to be sent along with plans.
+pub(super) fn changed_settings(state: &SessionState) -> HashMap<String, String> {
+    let defaults: HashMap<String, Option<String>> =
+        ConfigOptions::default().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
+    state
+        .config_options()
+        .entries()
+        .into_iter()
+        .filter(|entry| defaults.get(&entry.key).is_some_and(|default| *default != entry.value))
+        .filter_map(|entry| Some((entry.key, entry.value?)))
+        .collect()
+}

@@ -1,0 +1,70 @@
+//! What a plan's operators demand of the way it is run.
+
+use std::sync::Arc;
+
+use datafusion::common::JoinType;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+/// True if any operator of the plan satisfies the predicate.
+fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> bool {
+    predicate(plan) || plan.children().into_iter().any(|child| any(child, predicate))
+}
+
+/// True for plans that only work in one piece: a recursive query's iterations feed each other within one process.
+pub(super) fn cannot_be_cut(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    any(plan, &|node| node.is::<RecursiveQueryExec>())
+}
+
+/// True if the partitions of a stage must all run over one instance of its plan, because an operator keeps state
+/// across them: what was matched on a side that all of them share, or rows dealt out between them.
+pub(super) fn shares_state_across_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.output_partitioning().partition_count() <= 1 {
+        return false;
+    }
+    any(plan, &|node| {
+        if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+            return answers_for_the_left(*join.join_type());
+        }
+        if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+            return *join.partition_mode() == PartitionMode::CollectLeft && answers_for_the_left(*join.join_type());
+        }
+        node.is::<RepartitionExec>()
+    })
+}
+
+/// Joins that give rows for their left side after all of the right side has been seen.
+fn answers_for_the_left(join: JoinType) -> bool {
+    matches!(join, JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark)
+}
+
+/// True if running the plan again may give other rows, or the same rows in another order where that matters.
+pub(super) fn is_indeterminate(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    any(plan, &|node| {
+        let takes_what_comes_first = node.is::<GlobalLimitExec>() || node.is::<LocalLimitExec>() || node.fetch().is_some();
+        takes_what_comes_first || depends_on_order(node) || has_volatile_expression(node)
+    })
+}
+
+fn depends_on_order(node: &Arc<dyn ExecutionPlan>) -> bool {
+    const BY_ORDER: [&str; 6] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg", "row_number"];
+    let aggregate = node.downcast_ref::<AggregateExec>().is_some_and(|aggregate| {
+        aggregate.aggr_expr().iter().any(|function| BY_ORDER.contains(&function.fun().name()))
+    });
+    aggregate || node.name().contains("Window")
+}
+
+fn has_volatile_expression(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let mut found = false;
+    let visited = node.apply_expressions(&mut |expression| {
+        found |= is_volatile(expression);
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found || visited.is_err()
+}

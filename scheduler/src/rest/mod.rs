@@ -1,0 +1,245 @@
+//! REST: jobs, executors and schedulers, for people and scripts.
+//!
+//! Every scheduler answers for the whole cluster. Answers are JSON; errors are `{"code", "message"}`.
+//! `/api/v1/openapi.json` describes it all.
+
+mod answer;
+mod model;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use springald_core::error::{Error, Result};
+use springald_core::ids::JobId;
+use springald_proto::records::JobStatus;
+use utoipa::{IntoParams, OpenApi};
+
+use self::answer::Failure;
+use self::model::{ErrorJson, ExecutorJson, JobJson, JobsJson, SchedulerJson, StatusJson, state_from_name};
+use crate::engine::{Engine, JobFilter};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// Why a job was cancelled that somebody cancelled here.
+const CANCELLED_BY_REST: &str = "cancelled through the REST interface";
+
+type Answer<T> = std::result::Result<Json<T>, Failure>;
+
+/// The routes of a scheduler's REST port.
+pub fn router(engine: Arc<Engine>) -> Router {
+    Router::new()
+        .route("/api/v1/jobs", get(jobs))
+        .route("/api/v1/jobs/{id}", get(job).delete(cancel_job))
+        .route("/api/v1/executors", get(executors))
+        .route("/api/v1/schedulers", get(schedulers))
+        .route("/ready", get(ready))
+        .with_state(engine)
+        .merge(fixed_routes())
+        .fallback(nothing_here)
+}
+
+/// The routes that need no engine.
+fn fixed_routes() -> Router {
+    Router::new()
+        .route("/api/v1/openapi.json", get(|| async { Json(Documented::openapi()) }))
+        .route("/health", get(health))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Springald", description = "Jobs, executors and schedulers of a Springald cluster."),
+    paths(jobs, job, cancel_job, executors, schedulers, health, ready)
+)]
+struct Documented;
+
+/// Which jobs to list. Read as text, so that a value that makes no sense is answered like any other error.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct JobsQuery {
+    /// Only jobs in this state: `queued`, `running`, `succeeded`, `failed` or `cancelled`.
+    state: Option<String>,
+    /// Jobs on a page: 1 to 1000, 100 if not given.
+    limit: Option<String>,
+    /// Only jobs after this one: the `next` of the page before.
+    after: Option<String>,
+}
+
+impl JobsQuery {
+    fn filter(&self) -> Result<JobFilter> {
+        let state: Option<JobStatus> = self.state.as_deref().map(state_from_name).transpose()?;
+        let after: Option<JobId> = self.after.as_deref().map(str::parse).transpose()?;
+        let limit = match &self.limit {
+            None => DEFAULT_LIMIT,
+            Some(text) => match text.parse() {
+                Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,
+                _ => return Err(Error::invalid(format!("limit must be a number from 1 to {MAX_LIMIT}"))),
+            },
+        };
+        Ok(JobFilter { state, after, limit })
+    }
+}
+
+/// Lists jobs, in the order in which they were submitted.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs",
+    params(JobsQuery),
+    responses(
+        (status = 200, description = "A page of jobs, without the plans of their stages", body = JobsJson),
+        (status = 400, description = "A parameter makes no sense", body = ErrorJson),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
+    )
+)]
+async fn jobs(
+    State(engine): State<Arc<Engine>>,
+    query: std::result::Result<Query<JobsQuery>, QueryRejection>,
+) -> Answer<JobsJson> {
+    let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
+    let page = engine.jobs(query.filter()?).await?;
+    let now = now_micros();
+    Ok(Json(JobsJson {
+        jobs: page.jobs.into_iter().map(|record| JobJson::new(record, now)).collect(),
+        next: page.next.map(String::from),
+    }))
+}
+
+/// Shows a job with its stages and their plans.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The job", body = JobJson),
+        (status = 400, description = "Not an id", body = ErrorJson),
+        (status = 404, description = "There is no such job, or its record has expired", body = ErrorJson),
+    )
+)]
+async fn job(State(engine): State<Arc<Engine>>, Path(id): Path<String>) -> Answer<JobJson> {
+    let record = engine.job(&id.parse()?).await?;
+    Ok(Json(JobJson::new(record, now_micros())))
+}
+
+/// Cancels a job. A job that has ended stays as it is.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/jobs/{id}",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 204, description = "The job is being cancelled, or has ended"),
+        (status = 400, description = "Not an id", body = ErrorJson),
+        (status = 404, description = "There is no such job, or its record has expired", body = ErrorJson),
+    )
+)]
+async fn cancel_job(
+    State(engine): State<Arc<Engine>>,
+    Path(id): Path<String>,
+) -> std::result::Result<StatusCode, Failure> {
+    let id: JobId = id.parse()?;
+    // Cancelling is silent about jobs that never were; a person who mistyped an id should hear of it.
+    engine.job(&id).await?;
+    engine.cancel(&id, CANCELLED_BY_REST).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists the live executors.
+#[utoipa::path(
+    get,
+    path = "/api/v1/executors",
+    responses((status = 200, description = "All executors", body = Vec<ExecutorJson>))
+)]
+async fn executors(State(engine): State<Arc<Engine>>) -> Answer<Vec<ExecutorJson>> {
+    Ok(Json(engine.executors().await?.into_iter().map(ExecutorJson::from).collect()))
+}
+
+/// Lists the live schedulers.
+#[utoipa::path(
+    get,
+    path = "/api/v1/schedulers",
+    responses((status = 200, description = "All schedulers", body = Vec<SchedulerJson>))
+)]
+async fn schedulers(State(engine): State<Arc<Engine>>) -> Answer<Vec<SchedulerJson>> {
+    Ok(Json(engine.schedulers().await?.into_iter().map(SchedulerJson::from).collect()))
+}
+
+/// Tells that the process lives.
+#[utoipa::path(get, path = "/health", responses((status = 200, description = "It lives", body = StatusJson)))]
+async fn health() -> Json<StatusJson> {
+    ok()
+}
+
+/// Tells whether this scheduler can take queries.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses(
+        (status = 200, description = "It can", body = StatusJson),
+        (status = 503, description = "It cannot, and why", body = ErrorJson),
+    )
+)]
+async fn ready(State(engine): State<Arc<Engine>>) -> Answer<StatusJson> {
+    engine.ready()?;
+    Ok(ok())
+}
+
+async fn nothing_here() -> Failure {
+    Failure::from(Error::not_found("there is nothing here: /api/v1/openapi.json lists what there is"))
+}
+
+fn ok() -> Json<StatusJson> {
+    Json(StatusJson { status: "ok".to_owned() })
+}
+
+fn now_micros() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(state: Option<&str>, limit: Option<&str>, after: Option<&str>) -> JobsQuery {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        JobsQuery { state: own(state), limit: own(limit), after: own(after) }
+    }
+
+    #[test]
+    fn given_no_parameters_the_first_hundred_jobs_are_meant() {
+        let filter = query(None, None, None).filter().expect("filter");
+        assert_eq!((filter.limit, filter.state, filter.after), (DEFAULT_LIMIT, None, None));
+    }
+
+    #[test]
+    fn given_parameters_they_are_checked() {
+        let filter = query(Some("failed"), Some("1000"), Some("0192")).filter().expect("filter");
+        assert_eq!((filter.limit, filter.state), (1000, Some(JobStatus::Failed)));
+        for bad in [
+            query(Some("done"), None, None),
+            query(None, Some("0"), None),
+            query(None, Some("1001"), None),
+            query(None, Some("x"), None),
+            query(None, None, Some("../x")),
+        ] {
+            assert!(bad.filter().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn given_the_openapi_document_it_has_every_route_and_type() {
+        let document = serde_json::to_value(Documented::openapi()).expect("JSON");
+        for path in
+            ["/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/executors", "/api/v1/schedulers", "/health", "/ready"]
+        {
+            assert!(document["paths"].get(path).is_some(), "{path} is not described");
+        }
+        assert!(document["paths"]["/api/v1/jobs/{id}"].get("delete").is_some());
+        for schema in ["JobJson", "StageJson", "ErrorJson", "ExecutorJson", "SchedulerJson", "JobsJson"] {
+            assert!(document["components"]["schemas"].get(schema).is_some(), "{schema} is not described");
+        }
+    }
+}

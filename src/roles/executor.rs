@@ -1,0 +1,90 @@
+//! `springald executor`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use springald_core::error::Result;
+use springald_core::ids::ExecutorId;
+use springald_core::object_stores;
+use springald_core::settings::Settings;
+use springald_core::telemetry::TelemetryServer;
+use springald_executor::{Executor, ExecutorOptions};
+use springald_proto::records::ExecutorRecord;
+use springald_scheduler::membership::{Membership, watch_schedulers};
+use springald_scheduler::records;
+use springald_scheduler::store::StateStore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::cli;
+use crate::config::Overrides;
+
+pub async fn run(options: cli::Executor) -> Result<ExitCode> {
+    let mut overrides = Overrides::default();
+    overrides.common(&options.common);
+    overrides.resources(&options.resources);
+    overrides.store(&options.store);
+    overrides.add("executor", "exchange_port", options.exchange_port);
+    let Some(settings) = super::settings(&options.common, &overrides)? else { return Ok(ExitCode::SUCCESS) };
+
+    let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(|| Ok(()))).await?;
+    let store = super::store::etcd(&settings.cluster).await?;
+    let member = Member::start(&settings, store, telemetry.address().to_string()).await?;
+    super::told_to_end().await?;
+    member.shutdown().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An executor with its place in the cluster.
+pub struct Member {
+    executor: Executor,
+    tracker: TaskTracker,
+    leave: CancellationToken,
+    _schedulers: AbortOnDropHandle<()>,
+}
+
+impl Member {
+    /// Starts an executor that follows the schedulers in the store and keeps its own record there.
+    pub async fn start(settings: &Settings, store: Arc<dyn StateStore>, telemetry_address: String) -> Result<Self> {
+        let id = ExecutorId::generate();
+        let (schedulers, watching) = watch_schedulers(Arc::clone(&store)).await?;
+        let executor = Executor::start(ExecutorOptions {
+            cluster: settings.cluster.name.parse()?,
+            id: id.clone(),
+            settings: settings.executor.clone(),
+            schedulers,
+            object_stores: object_stores::registry(),
+        })
+        .await?;
+        let record = ExecutorRecord {
+            executor_id: id.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            exchange_address: executor.advertised_address().to_owned(),
+            telemetry_address,
+            slots: executor.slots(),
+            memory_bytes: executor.memory().0,
+            started_micros: records::now_micros(),
+            ..ExecutorRecord::default()
+        };
+        let (tracker, leave) = (TaskTracker::new(), CancellationToken::new());
+        Membership::join(
+            store,
+            records::executor_key(&id),
+            records::encode(&record),
+            settings.cluster.lease_ttl.0,
+            &tracker,
+            leave.clone(),
+        )
+        .await?;
+        Ok(Self { executor, tracker, leave, _schedulers: watching })
+    }
+
+    /// Leaves the cluster and ends the executor.
+    pub async fn shutdown(self) -> Result<()> {
+        self.executor.shutdown(super::SHUTDOWN_DEADLINE).await;
+        self.leave.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        Ok(())
+    }
+}
