@@ -25,11 +25,10 @@ pub(crate) fn failed(error: DataFusionError) -> control::Failed {
     }
 }
 
-/// DataFusion's errors as the core says; our own by their code.
+/// As the core says; what is unavailable now may be there later.
 fn class(error: &DataFusionError) -> FailureClass {
     match find_source::<Error>(error).map(Error::code) {
         Some(ErrorCode::Unavailable) => FailureClass::Transient,
-        Some(ErrorCode::ResourcesExhausted) => FailureClass::OutOfMemory,
         _ => classify(error),
     }
 }

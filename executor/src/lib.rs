@@ -16,6 +16,7 @@
 //! runs again, and when its output is needed no longer is the scheduler's matter.
 #![forbid(unsafe_code)]
 
+mod compute;
 mod exchange;
 mod failure;
 mod machine;
@@ -30,6 +31,8 @@ mod spill_dir;
 mod stats;
 mod task;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,6 +49,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use compute::Compute;
 use exchange::input::PieceReader;
 use exchange::store::{ExchangeStore, SpillArea};
 use memory::{ProcessPool, SpillBudget};
@@ -63,7 +67,7 @@ const MIN_MEMORY: u64 = 16 << 20;
 /// Most slots of an executor.
 const MAX_SLOTS: u32 = 4096;
 /// How long tasks that were stopped may take to end, after the deadline of a shutdown.
-const ABORT_WAIT: Duration = Duration::from_secs(10);
+const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// What an executor needs to start.
 pub struct ExecutorOptions {
@@ -90,6 +94,7 @@ pub struct Executor {
     tracker: TaskTracker,
     cancel: CancellationToken,
     _cancel_when_dropped: DropGuard,
+    compute: Compute,
     /// Last: everything that writes there is gone by then.
     spill_dir: SpillDir,
 }
@@ -114,7 +119,13 @@ impl Executor {
         let store = ExchangeStore::new(&pool, exchange_bytes(&settings, memory)?, area);
         let pool: Arc<dyn MemoryPool> = pool;
         let reader = PieceReader::new(id.clone(), store.clone(), &pool, settings.fetch_bytes_in_flight);
-        let runner = TaskRunner { plans: Plans::new(runtime), store: store.clone(), reader: Arc::new(reader) };
+        let compute = Compute::start(slots.total())?;
+        let runner = TaskRunner {
+            compute: compute.handle(),
+            plans: Plans::new(runtime),
+            store: store.clone(),
+            reader: Arc::new(reader),
+        };
 
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let tasks = Tasks::new(runner, slots.clone(), tracker.clone());
@@ -142,7 +153,19 @@ impl Executor {
         tracker.spawn(Arc::clone(&stats).publish(cancel.clone()));
         tracing::info!(executor_id = %id, address = advertised, slots = slots.total(), %memory, "executor started");
         let _cancel_when_dropped = cancel.clone().drop_guard();
-        Ok(Self { address, advertised, slots, memory, stats, tasks, tracker, cancel, _cancel_when_dropped, spill_dir })
+        Ok(Self {
+            address,
+            advertised,
+            slots,
+            memory,
+            stats,
+            tasks,
+            tracker,
+            cancel,
+            _cancel_when_dropped,
+            compute,
+            spill_dir,
+        })
     }
 
     /// The address that the exchange service is bound to.
@@ -184,6 +207,7 @@ impl Executor {
         if tokio::time::timeout(ABORT_WAIT, self.tracker.wait()).await.is_err() {
             tracing::warn!(running = self.tasks.running(), "tasks did not stop in time; leaving them behind");
         }
+        drop(self.compute);
         let spill_dir = self.spill_dir;
         // Fails only when the runtime is shutting down; the directory is deleted then too.
         let _ = tokio::task::spawn_blocking(move || drop(spill_dir)).await;

@@ -4,8 +4,9 @@
 //!   plan.execute(p) ──batches──▶ Splitter ──▶ PieceWriter      one lane per slot, each taking the next partition
 //! ```
 //!
-//! A lane runs on its own, so that a panic in an operator ends the task and not the process. Stopping a task drops the
-//! streams of its lanes, and waits until they are gone.
+//! A lane runs on its own, so that a panic in an operator ends the task and not the process, and on the threads for
+//! operators (see [`compute`](crate::compute)). Stopping a task drops the streams of its lanes, and waits until they
+//! are gone: an operator that does not give its thread back keeps its slots until it does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use springald_core::error::{Error, ErrorCode};
 use springald_core::exchange::ExchangeInputRef;
 use springald_core::ids::{JobId, TaskId};
 use springald_proto::control::{self, MetricUnit};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +48,8 @@ pub(crate) struct TaskSpec {
 
 /// Runs tasks in this process.
 pub(crate) struct TaskRunner {
+    /// The threads for operators.
+    pub(crate) compute: Handle,
     pub(crate) plans: Plans,
     pub(crate) store: ExchangeStore,
     pub(crate) reader: Arc<PieceReader>,
@@ -69,7 +73,7 @@ impl TaskRunner {
         let plan = self.plans.claim(&spec.job, spec.task.stage, &spec.partitions)?;
         let work = self.prepare(spec, &plan)?;
         let split_time = work.split_time.clone();
-        let writer = run_lanes(work, cancel).await?;
+        let writer = self.run_lanes(work, cancel).await?;
         let written = writer.finish()?;
         Ok(succeeded(spec, &plan, written, split_time.value() as u64))
     }
@@ -95,6 +99,33 @@ impl TaskRunner {
             lanes,
         })
     }
+
+    /// Runs all partitions; returns the writer with everything in it.
+    async fn run_lanes(&self, work: Work, cancel: &CancellationToken) -> Result<PieceWriter> {
+        let work = Arc::new(work);
+        let mut lanes = JoinSet::new();
+        for lane in 0..work.lanes {
+            lanes.spawn_on(run_lane(Arc::clone(&work), lane), &self.compute);
+        }
+        let outcome = loop {
+            let ended = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break Err(Error::new(ErrorCode::Cancelled, "the task was stopped").into()),
+                ended = lanes.join_next() => ended,
+            };
+            match ended {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => break Err(error),
+                Some(Err(error)) => break Err(from_join_error(error)),
+                None => break Ok(()),
+            }
+        };
+        // After a failure: until the other lanes have let go of their memory, the slot is not free.
+        lanes.shutdown().await;
+        outcome?;
+        let work = Arc::into_inner(work).ok_or_else(|| internal_datafusion_err!("a lane outlived its task"))?;
+        Ok(work.writer)
+    }
 }
 
 /// The partitions of a task come from the scheduler: each must be there, and once.
@@ -108,33 +139,6 @@ fn check_partitions(spec: &TaskSpec, count: usize) -> Result<()> {
     }
     let message = format!("task {} is to run partitions {:?} of a plan with {count}", spec.task, spec.partitions);
     Err(Error::internal(message).into())
-}
-
-/// Runs all partitions; returns the writer with everything in it.
-async fn run_lanes(work: Work, cancel: &CancellationToken) -> Result<PieceWriter> {
-    let work = Arc::new(work);
-    let mut lanes = JoinSet::new();
-    for lane in 0..work.lanes {
-        lanes.spawn(run_lane(Arc::clone(&work), lane));
-    }
-    let outcome = loop {
-        let ended = tokio::select! {
-            biased;
-            () = cancel.cancelled() => break Err(Error::new(ErrorCode::Cancelled, "the task was stopped").into()),
-            ended = lanes.join_next() => ended,
-        };
-        match ended {
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(error))) => break Err(error),
-            Some(Err(error)) => break Err(from_join_error(error)),
-            None => break Ok(()),
-        }
-    };
-    // After a failure: until the other lanes have let go of their memory, the slot is not free.
-    lanes.shutdown().await;
-    outcome?;
-    let work = Arc::into_inner(work).ok_or_else(|| internal_datafusion_err!("a lane outlived its task"))?;
-    Ok(work.writer)
 }
 
 async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {

@@ -17,8 +17,14 @@ use support::plans::{as_it_is, encoded, plan};
 use support::{FakeScheduler, failed, settings, slice, start, start_with, succeeded};
 use url::Url;
 
-/// Runs for hours, and can be stopped at any time.
-const ENDLESS: &str = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.v + b.v + c.v + d.v < 0";
+/// Each of four partitions runs for hours, and can be stopped at any time.
+const ENDLESS: &str = "SELECT sum(value) FROM generate_series(1, 1000000000000000) \
+                       UNION ALL SELECT sum(value) FROM generate_series(2, 1000000000000000) \
+                       UNION ALL SELECT sum(value) FROM generate_series(3, 1000000000000000) \
+                       UNION ALL SELECT sum(value) FROM generate_series(4, 1000000000000000)";
+
+/// Runs for hours without ever giving its thread back: a join without a match, in one call.
+const STUBBORN: &str = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.v + b.v + c.v + d.v < 0";
 
 async fn launch(job: &str, sql: &str, rows: i64, tasks: Vec<control::TaskSlice>) -> ToExecutor {
     let plan = encoded(&as_it_is(plan(sql, rows).await));
@@ -84,7 +90,7 @@ async fn given_more_tasks_than_slots_when_launched_then_the_rest_is_handed_back_
     scheduler.wait_for_offer("a", 2).await;
 
     let tasks = (0..4).map(|task| slice(task, [task], 1)).collect();
-    scheduler.tell("a", launch("j", ENDLESS, 2000, tasks).await).await;
+    scheduler.tell("a", launch("j", ENDLESS, 1, tasks).await).await;
     let back = scheduler
         .wait_for(|_, message| match message {
             FromExecutor::HandedBack(back) => Some(back.tasks.iter().map(|key| key.task).collect::<Vec<_>>()),
@@ -158,12 +164,16 @@ async fn given_launches_that_make_no_sense_when_received_then_failures_that_say_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn given_a_running_task_when_shut_down_then_it_ends_within_the_deadline_and_nothing_is_left() {
+async fn given_tasks_that_do_not_give_their_thread_back_when_they_run_then_the_executor_answers_and_can_shut_down() {
     let mut scheduler = FakeScheduler::start().await;
-    let a = start("a", &scheduler, settings(1)).await;
-    scheduler.wait_for_offer("a", 1).await;
-    scheduler.tell("a", launch("j", ENDLESS, 2000, vec![slice(0, [0], 1)]).await).await;
-    a.wait_until("it runs", |stats| stats.running_tasks == 1).await;
+    let a = start("a", &scheduler, settings(2)).await;
+    scheduler.wait_for_offer("a", 2).await;
+    let tasks = vec![slice(0, [0], 1), slice(1, [1], 1)];
+    scheduler.tell("a", launch("j", STUBBORN, 2000, tasks).await).await;
+    scheduler.wait_for_offer("a", 0).await;
+    scheduler.tell("a", launch("k", "SELECT v FROM t", 1, vec![slice(0, [0], 1)]).await).await;
+    let handed_back = |_: &str, message: &FromExecutor| matches!(message, FromExecutor::HandedBack(_)).then_some(());
+    scheduler.wait_for(handed_back).await;
     let stopping = a.executor.shutdown(Duration::from_millis(50));
     tokio::time::timeout(support::DEADLINE, stopping).await.expect("stops in time");
     assert_eq!(std::fs::read_dir(a.spill_dir.path()).expect("readable").count(), 0);

@@ -19,7 +19,7 @@ pub async fn run(options: DemoOptions) -> Result<ExitCode> {
     let settings = settings(&options)?;
     telemetry::init(&settings.telemetry)?;
     let data = demo::prepare_data(&options).await.map_err(failed)?;
-    let cluster = EmbeddedCluster::start(settings, options.executors.into()).await?;
+    let cluster = EmbeddedCluster::start(settings, options.executors.into(), String::new()).await?;
     let scheduler = cluster.scheduler();
     let all_there = async {
         while scheduler.engine().executors_connected() < u32::from(options.executors) {

@@ -1,14 +1,14 @@
 //! `springald standalone`: all roles in one process. They talk to each other over loopback, as they do in a cluster.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use springald_core::error::Result;
+use springald_core::error::{Error, Result};
 use springald_core::ids::SchedulerId;
 use springald_core::object_stores;
 use springald_core::settings::Settings;
 use springald_core::telemetry::TelemetryServer;
-use springald_scheduler::{Scheduler, SchedulerOptions};
+use springald_scheduler::{Scheduler, SchedulerOptions, engine::Engine};
 
 use super::executor::Member;
 use crate::cli;
@@ -21,10 +21,12 @@ pub async fn run(options: cli::Standalone) -> Result<ExitCode> {
     overrides.resources(&options.resources);
     overrides.add("cluster", "data_dir", options.data_dir.as_ref().map(|path| path.display()));
     let Some(settings) = super::settings(&options.common, &overrides)? else { return Ok(ExitCode::SUCCESS) };
-    let telemetry_settings = settings.telemetry.clone();
-    let cluster = EmbeddedCluster::start(settings, options.executors).await?;
-    let engine = Arc::clone(cluster.scheduler().engine());
-    let _telemetry = TelemetryServer::start(&telemetry_settings, Arc::new(move || engine.ready())).await?;
+    let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    let asked = Arc::clone(&engine);
+    let ready = move || asked.get().ok_or_else(|| Error::unavailable("starting")).and_then(|engine| engine.ready());
+    let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(ready)).await?;
+    let cluster = EmbeddedCluster::start(settings, options.executors, telemetry.address().to_string()).await?;
+    let _ = engine.set(Arc::clone(cluster.scheduler().engine()));
     println!("Flight SQL: grpc://{}", cluster.scheduler().flight_sql_address());
     println!("REST:       http://{}", cluster.scheduler().rest_address());
     super::told_to_end().await?;
@@ -40,12 +42,13 @@ pub struct EmbeddedCluster {
 
 impl EmbeddedCluster {
     /// Starts them. The executors take free ports, and each has the memory and slots that the settings say.
-    pub async fn start(settings: Settings, executors: u32) -> Result<Self> {
+    /// `telemetry_address` is where the process's metrics are, host:port; empty: it has none.
+    pub async fn start(settings: Settings, executors: u32, telemetry_address: String) -> Result<Self> {
         let store = super::store::embedded(&settings.cluster)?;
         let scheduler = Scheduler::start(SchedulerOptions {
             id: SchedulerId::generate(),
             cluster: settings.cluster.name.parse()?,
-            telemetry_address: String::new(),
+            telemetry_address: telemetry_address.clone(),
             store: Arc::clone(&store),
             object_stores: object_stores::registry(),
             settings: settings.clone(),
@@ -55,7 +58,7 @@ impl EmbeddedCluster {
         own.executor.exchange_port = 0;
         let mut members = Vec::new();
         for _ in 0..executors {
-            members.push(Member::start(&own, Arc::clone(&store), String::new()).await?);
+            members.push(Member::start(&own, Arc::clone(&store), telemetry_address.clone()).await?);
         }
         Ok(Self { scheduler, executors: members })
     }

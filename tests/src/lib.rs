@@ -1,1 +1,26 @@
+//! A harness for tests of whole processes: real `springald` binaries, and a real etcd.
+//!
+//! ```text
+//! Etcd (from the PATH) ◀── leases ── Cluster: schedulers, executors     Standalone: all roles in one process
+//!                                       each a Process: log, signals, /proc
+//! tests ──Client──▶ Flight SQL          tests ──Http──▶ REST, metrics
+//! ```
+//!
+//! Everything here acts from outside, as users and operators do: over Flight SQL, REST, metrics, signals and the log.
+//! It knows no types of the scheduler and the executor. Whatever a test starts is killed by its process id when the
+//! test ends, and when the test panics, the logs of what it started are printed.
 #![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod etcd;
+pub mod http;
+pub mod process;
+pub mod standalone;
+pub mod tpch;
+pub mod wait;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use etcd::Etcd;
+pub use http::Http;
+pub use process::Process;
+pub use standalone::Standalone;

@@ -7,6 +7,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use parking_lot::Mutex;
 use springald_core::error::{Error, Result};
 use springald_core::settings::ByteSize;
+use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 
 use super::encode::MAX_MESSAGE_BYTES;
@@ -31,14 +32,16 @@ pub(crate) struct Peers {
     /// Bytes that a peer may send on one stream before they are read.
     stream_window: u32,
     channels: Mutex<HashMap<String, Channel>>,
+    /// Connections live here, and not on the threads of the task that happens to need one first.
+    runtime: Handle,
 }
 
 impl Peers {
-    /// Of one fetch's `bytes_in_flight`, half is on the wire.
+    /// Of one fetch's `bytes_in_flight`, half is on the wire. Connections live on the runtime that this is called on.
     pub(crate) fn new(bytes_in_flight: ByteSize) -> Self {
         let half = u32::try_from(bytes_in_flight.0 / 2).unwrap_or(CONNECTION_WINDOW);
         let stream_window = half.clamp(64 << 10, CONNECTION_WINDOW);
-        Self { stream_window, channels: Mutex::default() }
+        Self { stream_window, channels: Mutex::default(), runtime: Handle::current() }
     }
 
     /// A client of the exchange service at `address` (`host:port`). Connects when it is first used, and again
@@ -72,6 +75,7 @@ impl Peers {
             .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let _on = self.runtime.enter();
         Ok(endpoint.connect_lazy())
     }
 }

@@ -172,3 +172,58 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use arrow::datatypes::Schema;
+    use springald_core::ids::{JobId, StageId, TaskId};
+    use springald_proto::control::Launch;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn given_a_scheduler_that_is_gone_when_the_grace_time_is_over_then_its_jobs_are_freed_and_no_others() {
+        let (tasks, slots, store) = testing::tasks(1);
+        let (gone, stays) = (SchedulerId::generate(), SchedulerId::generate());
+        for (job, scheduler) in [("of-gone", &gone), ("of-other", &stays)] {
+            let scheduler = Scheduler { id: scheduler.clone(), outcomes: Arc::default() };
+            let launch = Launch { job_id: job.to_owned(), stage: 1, ..Default::default() };
+            assert_eq!(tasks.launch(&scheduler, launch).expect("makes sense"), []);
+            let job: JobId = job.parse().expect("valid");
+            let task = TaskId { stage: StageId(1), task: 0, attempt: 0 };
+            let writer = store.begin(&job, task, &Arc::new(Schema::empty()), [0]).expect("begins");
+            writer.finish().expect("finishes");
+        }
+        let nobody_there = "127.0.0.1:1".to_owned();
+        let map = BTreeMap::from([(gone, nobody_there.clone()), (stays.clone(), nobody_there.clone())]);
+        let (sender, schedulers) = watch::channel(map);
+        let cancel = CancellationToken::new();
+        let supervisor = Supervisor {
+            hello: Hello::default(),
+            tasks,
+            slots,
+            schedulers,
+            cancel: cancel.clone(),
+            status: Arc::default(),
+            grace: Duration::from_millis(20),
+        };
+        let running = tokio::spawn(supervisor.run());
+        assert_eq!(store.stats().pieces, 2);
+        sender.send_replace(BTreeMap::from([(stays, nobody_there)]));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while store.stats().pieces > 1 {
+            assert!(Instant::now() < deadline, "nothing was freed");
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            store
+                .open(&"of-other".parse().expect("valid"), TaskId { stage: StageId(1), task: 0, attempt: 0 }, 0)
+                .is_some()
+        );
+        cancel.cancel();
+        running.await.expect("ends");
+    }
+}

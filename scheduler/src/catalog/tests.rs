@@ -73,6 +73,18 @@ fn store() -> Arc<dyn StateStore> {
     Arc::new(EmbeddedStore::in_memory().expect("store"))
 }
 
+/// The store in a directory, once those who had it open have let go of it.
+async fn reopened(directory: &Path) -> Arc<dyn StateStore> {
+    let since = Instant::now();
+    loop {
+        match EmbeddedStore::open(&directory.join("state.redb")) {
+            Ok(store) => return Arc::new(store),
+            Err(error) => assert!(since.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 fn directory() -> TempDir {
     tempfile::tempdir().expect("temporary directory")
 }
@@ -366,12 +378,11 @@ async fn given_a_file_whose_columns_changed_the_failure_names_table_file_and_col
 #[tokio::test]
 async fn given_a_data_directory_tables_are_there_again_after_a_restart() {
     let (data, dir) = (directory(), directory());
-    let open = || Arc::new(EmbeddedStore::open(&data.path().join("state.redb")).expect("store")) as Arc<dyn StateStore>;
-    let first = open();
+    let first = reopened(data.path()).await;
     let node = Node::new(&first).await;
     node.done(&external("\"Odd/Name\"", &numbers(&dir.path().join("t.parquet"), &[9]))).await;
     drop((node, first));
-    let again = Node::new(&open()).await;
+    let again = Node::new(&reopened(data.path()).await).await;
     assert_eq!(again.rows("SELECT a FROM \"Odd/Name\"").await.expect("restarted"), "| 9 |");
 }
 

@@ -18,6 +18,8 @@ mod info;
 mod metadata;
 mod requests;
 mod service;
+#[cfg(test)]
+pub(crate) mod tests;
 mod wire;
 
 pub use service::FlightSql;

@@ -96,6 +96,9 @@ impl QueryOptions {
         self.session(base, |options| {
             options.execution.target_partitions = partitions;
             // A stage's partitions run apart: nothing may deal batches round, or wait for word from other partitions.
+            // A scan's partitions must not take files from each other either: on two executors each file would be read
+            // twice.
+            options.execution.enable_file_stream_work_stealing = false;
             options.optimizer.enable_round_robin_repartition = false;
             options.optimizer.enable_dynamic_filter_pushdown = false;
             options.optimizer.enable_join_dynamic_filter_pushdown = false;

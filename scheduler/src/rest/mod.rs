@@ -5,6 +5,8 @@
 
 mod answer;
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -197,49 +199,4 @@ fn ok() -> Json<StatusJson> {
 
 fn now_micros() -> i64 {
     chrono::Utc::now().timestamp_micros()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(state: Option<&str>, limit: Option<&str>, after: Option<&str>) -> JobsQuery {
-        let own = |text: Option<&str>| text.map(str::to_owned);
-        JobsQuery { state: own(state), limit: own(limit), after: own(after) }
-    }
-
-    #[test]
-    fn given_no_parameters_the_first_hundred_jobs_are_meant() {
-        let filter = query(None, None, None).filter().expect("filter");
-        assert_eq!((filter.limit, filter.state, filter.after), (DEFAULT_LIMIT, None, None));
-    }
-
-    #[test]
-    fn given_parameters_they_are_checked() {
-        let filter = query(Some("failed"), Some("1000"), Some("0192")).filter().expect("filter");
-        assert_eq!((filter.limit, filter.state), (1000, Some(JobStatus::Failed)));
-        for bad in [
-            query(Some("done"), None, None),
-            query(None, Some("0"), None),
-            query(None, Some("1001"), None),
-            query(None, Some("x"), None),
-            query(None, None, Some("../x")),
-        ] {
-            assert!(bad.filter().is_err(), "{bad:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn given_the_openapi_document_it_has_every_route_and_type() {
-        let document = serde_json::to_value(Documented::openapi()).expect("JSON");
-        for path in
-            ["/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/executors", "/api/v1/schedulers", "/health", "/ready"]
-        {
-            assert!(document["paths"].get(path).is_some(), "{path} is not described");
-        }
-        assert!(document["paths"]["/api/v1/jobs/{id}"].get("delete").is_some());
-        for schema in ["JobJson", "StageJson", "ErrorJson", "ExecutorJson", "SchedulerJson", "JobsJson"] {
-            assert!(document["components"]["schemas"].get(schema).is_some(), "{schema} is not described");
-        }
-    }
 }

@@ -4,32 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
-use datafusion::execution::object_store::DefaultObjectStoreRegistry;
 use futures::TryStreamExt;
-use springald_core::settings::ByteSize;
 
 use super::*;
-use crate::memory::{self, SpillBudget};
-
-struct Fixture {
-    store: ExchangeStore,
-    pool: Arc<dyn MemoryPool>,
-    dir: tempfile::TempDir,
-}
-
-/// A store with `budget` bytes of memory in a pool of `pool` bytes, and `disk` bytes of disk.
-fn fixture(pool: usize, budget: usize, disk: u64) -> Fixture {
-    let dir = tempfile::tempdir().expect("a directory");
-    let operators = dir.path().join("operators");
-    std::fs::create_dir(&operators).expect("made");
-    let pool = Arc::new(ProcessPool::new(ByteSize(pool as u64)));
-    let stores = Arc::new(DefaultObjectStoreRegistry::new());
-    let runtime = memory::runtime(&pool, &operators, ByteSize(disk), stores).expect("a runtime");
-    let spill = Arc::new(SpillBudget::new(ByteSize(disk), Arc::clone(&runtime.disk_manager)));
-    let area = SpillArea::new(dir.path().join("exchange"), spill);
-    let store = ExchangeStore::new(&pool, budget, area);
-    Fixture { store, pool, dir }
-}
+use crate::testing::{Fixture, fixture};
 
 fn job() -> JobId {
     "job".parse().expect("valid")

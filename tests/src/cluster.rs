@@ -1,0 +1,210 @@
+//! A cluster of real processes over a real etcd.
+
+use serde_json::Value;
+use springald_client::Client;
+
+use crate::etcd::Etcd;
+use crate::http::Http;
+use crate::process::Process;
+use crate::wait::{SETTLE_DEADLINE, START_DEADLINE, eventually, same};
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Number of schedulers, at least 1.
+    pub schedulers: usize,
+    /// Number of executors to begin with.
+    pub executors: usize,
+    /// Slots of each executor.
+    pub slots: u32,
+    /// Memory of each executor, as `512MiB`.
+    pub memory: &'static str,
+    /// More settings for all schedulers, as `scheduler.max_jobs=50`.
+    pub scheduler_settings: Vec<&'static str>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self { schedulers: 1, executors: 1, slots: 1, memory: "512MiB", scheduler_settings: vec![] }
+    }
+}
+
+/// A scheduler process.
+pub struct Scheduler {
+    /// The process.
+    pub process: Process,
+    /// Flight SQL, `grpc://host:port`.
+    pub flight_sql: String,
+    /// Its REST interface.
+    pub rest: Http,
+}
+
+impl Scheduler {
+    /// A new session.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.flight_sql).await.expect("a session")
+    }
+}
+
+/// An executor process.
+pub struct Executor {
+    /// The process.
+    pub process: Process,
+    /// Its id in the cluster.
+    pub id: String,
+    /// Its metrics.
+    pub telemetry: Http,
+}
+
+/// Schedulers and executors over one etcd.
+pub struct Cluster {
+    /// The schedulers.
+    pub schedulers: Vec<Scheduler>,
+    /// The executors that were not ended.
+    pub executors: Vec<Executor>,
+    options: ClusterOptions,
+    started: usize,
+    etcd: Etcd,
+}
+
+impl Cluster {
+    /// Starts a cluster of default options; see [`Self::start_with`].
+    ///
+    /// # Panics
+    /// As [`Self::start_with`].
+    pub async fn start(schedulers: usize, executors: usize) -> Option<Self> {
+        Self::start_with(ClusterOptions { schedulers, executors, ..ClusterOptions::default() }).await
+    }
+
+    /// Starts a cluster and waits until every executor is connected to every scheduler. `None`, after saying so, when
+    /// there is no etcd.
+    ///
+    /// # Panics
+    /// If a process does not start.
+    pub async fn start_with(options: ClusterOptions) -> Option<Self> {
+        let etcd = Etcd::start().await?;
+        let mut cluster = Self { schedulers: vec![], executors: vec![], started: 0, etcd, options };
+        for number in 0..cluster.options.schedulers {
+            let scheduler = cluster.start_scheduler(number).await;
+            cluster.schedulers.push(scheduler);
+        }
+        let mut processes: Vec<Process> = (0..cluster.options.executors).map(|_| cluster.spawn_executor()).collect();
+        for process in processes.drain(..) {
+            cluster.take_in(process).await;
+        }
+        Some(cluster)
+    }
+
+    /// The scheduler `number`, from 0.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn scheduler(&self, number: usize) -> &Scheduler {
+        self.schedulers.get(number).expect("a scheduler with this number")
+    }
+
+    /// Starts one more executor and waits until all schedulers know it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn add_executor(&mut self) -> &Executor {
+        let process = self.spawn_executor();
+        self.take_in(process).await;
+        self.executors.last().expect("it was taken in just now")
+    }
+
+    /// Tells the oldest executor to end, and waits for its end.
+    ///
+    /// # Panics
+    /// If there is none, or it does not end with status 0.
+    pub async fn stop_executor(&mut self) {
+        let mut executor = self.executors.remove(0);
+        executor.process.stop().await;
+    }
+
+    /// Kills the oldest executor.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn kill_executor(&mut self) {
+        self.executors.remove(0).process.kill();
+    }
+
+    /// The live executors, as REST of the first scheduler shows them.
+    ///
+    /// # Errors
+    /// Why it did not answer.
+    pub async fn listed_executors(&self) -> Result<Vec<Value>, String> {
+        let list = self.scheduler(0).rest.json("/api/v1/executors").await?;
+        Ok(list.as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until no scheduler has a job that waits or runs, and no executor holds or does anything.
+    ///
+    /// # Panics
+    /// If that does not come about in time.
+    pub async fn idle(&self) {
+        for scheduler in &self.schedulers {
+            eventually("no jobs wait or run", SETTLE_DEADLINE, async || scheduler.rest.no_live_jobs().await).await;
+        }
+        for executor in &self.executors {
+            executor.telemetry.idle().await;
+        }
+    }
+
+    async fn start_scheduler(&self, number: usize) -> Scheduler {
+        let etcd = self.etcd.url();
+        let mut arguments = vec!["scheduler", "--etcd", &etcd, "--cluster", "test"];
+        arguments.extend([
+            "--flight-sql-port",
+            "0",
+            "--control-port",
+            "0",
+            "--rest-port",
+            "0",
+            "--telemetry-port",
+            "0",
+        ]);
+        for setting in &self.options.scheduler_settings {
+            arguments.extend(["--set", setting]);
+        }
+        let mut process = Process::start(&format!("scheduler {number}"), &owned(&arguments));
+        let started = process.event("scheduler started").await;
+        let address = |name: &str| started[name].as_str().expect("an address").to_owned();
+        Scheduler { process, flight_sql: format!("grpc://{}", address("flight_sql")), rest: Http::at(&address("rest")) }
+    }
+
+    fn spawn_executor(&mut self) -> Process {
+        let (etcd, slots) = (self.etcd.url(), self.options.slots.to_string());
+        let mut arguments = vec!["executor", "--etcd", &etcd, "--cluster", "test", "--slots", &slots];
+        arguments.extend(["--memory", self.options.memory, "--exchange-port", "0", "--telemetry-port", "0"]);
+        self.started += 1;
+        Process::start(&format!("executor {}", self.started), &owned(&arguments))
+    }
+
+    /// Waits until an executor that was started is connected everywhere.
+    async fn take_in(&mut self, mut process: Process) {
+        let started = process.event("executor started").await;
+        let id = started["executor_id"].as_str().expect("an id").to_owned();
+        let telemetry = eventually("the executor is listed", START_DEADLINE, async || {
+            let list = self.listed_executors().await?;
+            let own = list.iter().find(|executor| executor["id"] == id.as_str());
+            let address = own.and_then(|executor| executor["telemetry_address"].as_str());
+            address.map(Http::at).ok_or_else(|| format!("{list:?}"))
+        })
+        .await;
+        eventually("the executor is connected to all schedulers", START_DEADLINE, async || {
+            let connected = telemetry.metric("springald_executor_schedulers_connected").await?;
+            same("connections", connected as usize, self.schedulers.len())
+        })
+        .await;
+        self.executors.push(Executor { process, id, telemetry });
+    }
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
+}

@@ -1,0 +1,75 @@
+//! What a first user gets wrong: the answer says what, and where.
+
+use std::fs;
+use std::path::Path;
+
+use springald_tests::{Standalone, tpch};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_wrong_sql_then_the_message_says_where() {
+    let standalone = Standalone::start(&[]).await;
+    let client = standalone.client().await;
+    tpch::create_tables(&client, tpch::scale("0.01")).await;
+    for (sql, line, column) in [
+        ("SELECT 1 +", 1, None),
+        ("SELEC n_name FROM nation", 1, Some(1)),
+        ("SELECT n_name\nFROM nation\nWHERE nosuch = 1", 3, Some(7)),
+        ("SELECT *\n  FROM no_such_table", 2, Some(8)),
+    ] {
+        let error = client.collect(sql).await.expect_err(sql);
+        assert_eq!(error.code(), "SPRINGALD_INVALID", "{sql}: {error}");
+        let message = error.to_string().to_lowercase().replace(':', "");
+        assert!(message.contains(&format!("line {line}")), "{sql}: {error}");
+        let column = column.map_or("column".to_owned(), |column| format!("column {column}"));
+        assert!(column == "column" && message.contains("eof") || message.contains(&column), "{sql}: {error}");
+    }
+    assert!(client.collect("SELECT 1").await.is_ok(), "the session goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_files_that_are_missing_or_damaged_then_the_message_names_the_file() {
+    let standalone = Standalone::start(&[]).await;
+    let client = standalone.client().await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let create = |name: &str, path: &Path| {
+        format!("CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{}'", path.display())
+    };
+
+    let missing = directory.path().join("missing.parquet");
+    let error = client.collect(&create("missing", &missing)).await.expect_err("no file");
+    assert!(error.to_string().contains("missing.parquet"), "{error}");
+
+    let damaged = directory.path().join("damaged.parquet");
+    fs::write(&damaged, "this is no Parquet file, whatever its name says").expect("written");
+    let error = client.collect(&create("damaged", &damaged)).await.expect_err("not Parquet");
+    assert!(error.to_string().contains("damaged.parquet"), "{error}");
+    assert!(client.tables().await.expect("tables").is_empty(), "tables that cannot be read are not kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_table_whose_file_vanishes_or_is_damaged_then_queries_name_the_file_and_the_process_lives() {
+    let standalone = Standalone::start(&[]).await;
+    let client = standalone.client().await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let source = tpch::data(tpch::scale("0.01")).await.join("nation/part-0.parquet");
+    for name in ["gone", "damaged"] {
+        let file = directory.path().join(format!("{name}.parquet"));
+        fs::copy(&source, &file).expect("copied");
+        let create = format!("CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{}'", file.display());
+        client.collect(&create).await.expect("a table");
+        client.collect(&format!("SELECT sum(n_nationkey) FROM {name}")).await.expect("readable");
+    }
+    fs::remove_file(directory.path().join("gone.parquet")).expect("removed");
+    let damaged = directory.path().join("damaged.parquet");
+    let mut bytes = fs::read(&damaged).expect("read");
+    let pages = bytes.len() / 2;
+    bytes[4..pages].fill(0xAA);
+    fs::write(&damaged, bytes).expect("written");
+
+    for name in ["gone", "damaged"] {
+        let error = client.collect(&format!("SELECT max(n_name) FROM {name}")).await.expect_err(name);
+        assert!(error.to_string().contains(&format!("{name}.parquet")), "{name}: {error}");
+    }
+    assert!(client.collect("SELECT 1").await.is_ok(), "the process lives");
+    standalone.telemetry.idle().await;
+}

@@ -1,0 +1,159 @@
+//! Queries that cannot go on, or shall not: each ends with its reason, and frees what it held.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use springald_client::{Client, QueryStream};
+use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
+use springald_tests::{Cluster, ClusterOptions, Standalone, tpch};
+use tokio::task::JoinHandle;
+
+/// A client that reads the result of a query that takes minutes, and its job.
+struct SlowQuery {
+    job: String,
+    reader: JoinHandle<springald_client::Result<Option<arrow::array::RecordBatch>>>,
+}
+
+impl SlowQuery {
+    /// Starts it, and waits until it runs.
+    async fn start(client: &Client, standalone: &Standalone) -> Self {
+        let mut stream: QueryStream = client.query(tpch::SLOW).await.expect("taken");
+        let job = stream.job_id().expect("an id").to_owned();
+        let reader = tokio::spawn(async move { stream.try_next().await });
+        eventually("the query's task runs", SETTLE_DEADLINE, async || {
+            let running = standalone.telemetry.metric("springald_executor_tasks_running").await?;
+            if running > 0.0 { Ok(()) } else { Err(standalone.rest.job(&job).await?.to_string()) }
+        })
+        .await;
+        assert_eq!(standalone.rest.job(&job).await.expect("the job")["state"], "running");
+        Self { job, reader }
+    }
+
+    /// The code and the text of the error with which it ends.
+    async fn error(self) -> (String, String) {
+        let ended = tokio::time::timeout(SETTLE_DEADLINE, self.reader).await.expect("it ends in time");
+        let error = ended.expect("the reader ends").expect_err("it cannot succeed");
+        (error.code().to_owned(), error.to_string())
+    }
+}
+
+async fn standalone(arguments: &[&str]) -> (Standalone, Client) {
+    let standalone = Standalone::start(arguments).await;
+    let client = standalone.client().await;
+    tpch::create_tables(&client, tpch::scale("0.01")).await;
+    (standalone, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_client_that_goes_away_while_its_query_runs_then_it_is_cancelled_and_everything_freed() {
+    let (standalone, client) = standalone(&["--set", "scheduler.client_gone_grace=500ms"]).await;
+    let query = SlowQuery::start(&client, &standalone).await;
+    query.reader.abort();
+    let job = standalone.rest.job_in_state(&query.job, "cancelled").await;
+    assert!(job["error"]["message"].as_str().is_some_and(|why| why.contains("client went away")), "{job}");
+    standalone.telemetry.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_client_that_goes_away_in_the_middle_of_its_result_then_the_result_is_freed() {
+    let (standalone, client) = standalone(&["--set", "scheduler.client_gone_grace=500ms"]).await;
+    let mut stream = client.query("SELECT * FROM lineitem").await.expect("taken");
+    stream.try_next().await.expect("a batch").expect("there are rows");
+    drop(stream);
+    standalone.telemetry.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_deadline_when_it_passes_then_the_query_fails_with_its_name_and_everything_is_freed() {
+    let (standalone, client) = standalone(&[]).await;
+    client.collect("SET springald.deadline = '1s'").await.expect("the setting is known");
+    let error = client.collect(tpch::SLOW).await.expect_err("it cannot succeed");
+    assert_eq!(error.code(), "SPRINGALD_DEADLINE_EXCEEDED", "{error}");
+    assert!(error.to_string().contains("springald.deadline"), "{error}");
+    let failed = standalone.rest.jobs(Some("failed")).await.expect("jobs");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    standalone.telemetry.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_running_query_when_deleted_through_rest_then_its_client_hears_it_and_everything_is_freed() {
+    let (standalone, client) = standalone(&[]).await;
+    let query = SlowQuery::start(&client, &standalone).await;
+    let path = format!("/api/v1/jobs/{}", query.job);
+    assert_eq!(standalone.rest.delete(&path).await.expect("an answer").status, 204);
+    standalone.rest.job_in_state(&query.job, "cancelled").await;
+    let (code, message) = query.error().await;
+    assert_eq!(code, "SPRINGALD_CANCELLED", "{message}");
+    standalone.telemetry.idle().await;
+    assert_eq!(standalone.rest.delete("/api/v1/jobs/never-was").await.expect("an answer").status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_queries_too_big_for_the_memory_then_they_spill_or_say_so_and_the_process_lives() {
+    let mut standalone = Standalone::start(&["--memory", "32MiB", "--slots", "1"]).await;
+    let client = standalone.client().await;
+    let scale = tpch::scale("0.1");
+    tpch::create_tables(&client, scale).await;
+    for distributed in [false, true] {
+        if distributed {
+            tpch::distribute_everything(&client).await;
+        }
+        for query in [1, 9, 18, 21] {
+            if let Err(error) = tpch::run(&client, scale, &[query]).await {
+                assert!(error.contains("SPRINGALD_RESOURCES_EXHAUSTED"), "distributed: {distributed}: {error}");
+                assert!(error.contains("executor.memory"), "the setting is named: {error}");
+            }
+        }
+    }
+    let sorted = client.collect("SELECT l_comment FROM lineitem ORDER BY l_comment").await.expect("sorting spills");
+    assert_eq!(sorted.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 600_572);
+    assert!(standalone.process.is_running());
+    let peak = standalone.process.peak_memory() >> 20;
+    assert!(peak < 700, "the process with an executor of 32 MiB had {peak} MiB");
+    standalone.telemetry.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_no_executor_then_queries_wait_visibly_and_fail_with_that_reason() {
+    let options = ClusterOptions {
+        executors: 0,
+        scheduler_settings: vec!["scheduler.no_executor_timeout=2s"],
+        ..ClusterOptions::default()
+    };
+    let Some(cluster) = Cluster::start_with(options).await else { return };
+    let (client, rest) = (cluster.scheduler(0).client().await, &cluster.scheduler(0).rest);
+    tpch::create_tables(&client, tpch::scale("0.01")).await;
+    let stream = client.query("SELECT count(*) FROM nation").await.expect("taken");
+    let job = stream.job_id().expect("an id").to_owned();
+    let reader = tokio::spawn(stream.try_collect::<Vec<_>>());
+    eventually("the job says what it waits for", SETTLE_DEADLINE, async || {
+        let job = rest.job(&job).await?;
+        same("state", job["state"].as_str(), Some("queued"))?;
+        same("waiting_for", job["waiting_for"].as_str(), Some("no executors"))
+    })
+    .await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), reader).await.expect("it ends in time");
+    let error = ended.expect("the reader ends").expect_err("nobody runs it");
+    assert_eq!(error.code(), "SPRINGALD_UNAVAILABLE", "{error}");
+    assert!(error.to_string().contains("scheduler.no_executor_timeout"), "{error}");
+    assert_eq!(rest.job_in_state(&job, "failed").await["waiting_for"], serde_json::Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_query_that_waits_when_the_first_executor_comes_then_it_is_answered() {
+    let Some(mut cluster) = Cluster::start(1, 0).await else { return };
+    let client = cluster.scheduler(0).client().await;
+    let scale = tpch::scale("0.01");
+    tpch::create_tables(&client, scale).await;
+    let waiting = tokio::spawn(async move { tpch::run(&client, scale, &[1]).await });
+    let rest = cluster.scheduler(0).rest.clone();
+    eventually("a job waits", SETTLE_DEADLINE, async || {
+        let queued = rest.jobs(Some("queued")).await?;
+        same("jobs that wait", queued.len(), 1)
+    })
+    .await;
+    cluster.add_executor().await;
+    let answered = tokio::time::timeout(SETTLE_DEADLINE, waiting).await.expect("it is answered in time");
+    answered.expect("the client ends").expect("the answer is right");
+    cluster.idle().await;
+}
