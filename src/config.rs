@@ -112,9 +112,12 @@ fn put(tree: &mut Value, section: &str, name: &str, text: &str, origin: &str) ->
     *place = match place {
         Value::Bool(_) => Value::Bool(text.parse().map_err(|_| wrong("true or false"))?),
         Value::Number(_) => Value::Number(text.parse::<u64>().map_err(|_| wrong("a number"))?.into()),
-        Value::Sequence(_) => {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect()
-        }
+        Value::Sequence(_) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| Value::String(item.to_owned()))
+            .collect(),
         _ => Value::String(text.to_owned()),
     };
     Ok(())

@@ -68,9 +68,7 @@ async fn two_stage_query(settings: fn() -> ExecutorSettings, rows: i64, check: i
     let mut scheduler = FakeScheduler::start().await;
     let a = start("a", &scheduler, settings()).await;
     let b = start("b", &scheduler, settings()).await;
-    for id in ["a", "b"] {
-        scheduler.wait_for_offer(id, 1).await;
-    }
+    scheduler.wait_for_offers(&["a", "b"], 1).await;
     // Rows cross the exchange as they are, so that there are enough of them.
     let query = "SELECT k, sum(v) FROM (SELECT DISTINCT k, v, s FROM t) GROUP BY k";
     let stages = cut(plan(query, rows).await);
@@ -155,12 +153,11 @@ async fn given_a_stage_when_read_here_and_from_a_peer_then_the_same_rows() {
     let mut scheduler = FakeScheduler::start().await;
     let a = start("a", &scheduler, settings(1)).await;
     let b = start("b", &scheduler, settings(1)).await;
-    for id in ["a", "b"] {
-        scheduler.wait_for_offer(id, 1).await;
-    }
-    let query = "SELECT v, s, CAST(v AS DECIMAL(20, 3)) / 7, CASE WHEN v % 3 = 0 THEN s END, \
-                 arrow_cast(s, 'Dictionary(Int32, Utf8)'), make_array(v, k), arrow_cast(make_array(v), \
-                 'LargeList(Int64)'), CAST(v AS TIMESTAMP), v % 2 = 0 FROM t";
+    scheduler.wait_for_offers(&["a", "b"], 1).await;
+    let query = "SELECT v, s, CAST(v AS DECIMAL(20, 3)) / 7 AS d, CASE WHEN v % 3 = 0 THEN s END AS n, \
+                 arrow_cast(s, 'Dictionary(Int32, Utf8)') AS dictionary, make_array(v, k) AS list, \
+                 arrow_cast(make_array(v), 'LargeList(Int64)') AS large, CAST(v AS TIMESTAMP) AS time, \
+                 v % 2 = 0 AS even FROM t";
     let scan = plan(query, 5000).await;
     let first = Launch { tasks: vec![slice(0, 0..PARTS, 1)], ..launch(1, encoded(&as_it_is(scan.clone()))) };
     scheduler.tell("a", ToExecutor::Launch(first)).await;
@@ -193,9 +190,7 @@ async fn given_input_that_is_gone_when_read_then_the_outcome_says_whose_it_was()
     let mut scheduler = FakeScheduler::start().await;
     let a = start("a", &scheduler, settings(1)).await;
     let b = start("b", &scheduler, settings(1)).await;
-    for id in ["a", "b"] {
-        scheduler.wait_for_offer(id, 1).await;
-    }
+    scheduler.wait_for_offers(&["a", "b"], 1).await;
     let like = plan("SELECT v FROM t", 1).await;
     let unreachable = control::TaskOutput {
         task: 5,
@@ -238,14 +233,16 @@ async fn given_an_operator_too_big_for_the_memory_when_run_then_operator_bytes_a
     let tight = ExecutorSettings { memory: ByteSize::mib(16), ..settings(1) };
     let a = start("a", &scheduler, tight).await;
     scheduler.wait_for_offer("a", 1).await;
-    // A nested loop join keeps one side in memory, and cannot spill it.
-    let join = plan("SELECT x.v, y.s FROM t x JOIN t y ON x.v < y.v - 100000000", 400_000).await;
+    // A hash join keeps one side in memory, and cannot spill it.
+    let sql = "SELECT x.value FROM generate_series(1, 10000000) x JOIN generate_series(1, 10000000) y \
+               ON x.value = y.value";
+    let join = plan(sql, 1).await;
     let first = Launch { tasks: vec![slice(0, [0], 1)], ..launch(1, encoded(&as_it_is(join))) };
     scheduler.tell("a", ToExecutor::Launch(first)).await;
     let outcomes = scheduler.outcomes(1).await;
     let failure = failed(&outcomes[0].1);
     assert_eq!(failure.class(), control::FailureClass::OutOfMemory, "{failure:?}");
-    for part in ["NestedLoopJoin", "MB", "executor.memory", "16MiB"] {
+    for part in ["HashJoinInput", "MB", "executor.memory", "16MiB"] {
         assert!(failure.message.contains(part), "{part:?} is not in {}", failure.message);
     }
     a.stop().await;

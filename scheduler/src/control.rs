@@ -49,7 +49,8 @@ impl ControlService {
             return Err(Error::invalid("the first message on a control stream must be a hello").into());
         };
         if hello.cluster != self.cluster.as_str() {
-            let message = format!("this is cluster {:?}, not {:?} (cluster.name)", self.cluster.as_str(), hello.cluster);
+            let message =
+                format!("this is cluster {:?}, not {:?} (cluster.name)", self.cluster.as_str(), hello.cluster);
             return Err(Error::invalid(message).into());
         }
         if hello.slots == 0 || hello.exchange_address.is_empty() {
@@ -68,10 +69,8 @@ impl Control for ControlService {
         let (executor, hello) = self.check(messages.message().await?)?;
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = mpsc::channel(MESSAGES_IN_FLIGHT);
-        let welcome = Welcome {
-            scheduler_id: self.scheduler.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let welcome =
+            Welcome { scheduler_id: self.scheduler.to_string(), version: env!("CARGO_PKG_VERSION").to_owned() };
         outbox
             .try_send(SchedulerMessage { message: Some(Message::Welcome(welcome)) })
             .map_err(|_| Status::internal("a new channel has room"))?;

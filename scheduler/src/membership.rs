@@ -118,8 +118,7 @@ pub async fn watch_schedulers(store: Arc<dyn StateStore>) -> Result<(Schedulers,
 }
 
 fn address(entry: &Entry) -> Option<(SchedulerId, String)> {
-    let record: SchedulerRecord = records::decode(entry)
-        .inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out"))
-        .ok()?;
+    let record: SchedulerRecord =
+        records::decode(entry).inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out")).ok()?;
     Some((record.scheduler_id.parse().ok()?, record.control_address))
 }

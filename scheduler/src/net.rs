@@ -7,8 +7,7 @@ use tokio::net::TcpListener;
 
 /// Listens on `ip:port`; port 0 takes a free one. `setting` is named in errors.
 pub(crate) async fn listen(ip: &str, port: u16, setting: &str) -> Result<(TcpListener, SocketAddr)> {
-    let ip: IpAddr =
-        ip.parse().map_err(|_| Error::invalid(format!("{ip:?} is not an IP address (scheduler.bind)")))?;
+    let ip: IpAddr = ip.parse().map_err(|_| Error::invalid(format!("{ip:?} is not an IP address (scheduler.bind)")))?;
     let failed = |error: std::io::Error| {
         let what = match error.kind() {
             std::io::ErrorKind::AddrInUse => format!("port {port} is in use already"),

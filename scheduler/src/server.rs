@@ -71,8 +71,7 @@ impl Scheduler {
     pub async fn start(options: SchedulerOptions) -> Result<Self> {
         let SchedulerOptions { id, cluster, settings, store, object_stores, telemetry_address } = options;
         let own = &settings.scheduler;
-        let (flight_listener, flight_sql) =
-            listen(&own.bind, own.flight_sql_port, "scheduler.flight_sql_port").await?;
+        let (flight_listener, flight_sql) = listen(&own.bind, own.flight_sql_port, "scheduler.flight_sql_port").await?;
         let (control_listener, control) = listen(&own.bind, own.control_port, "scheduler.control_port").await?;
         let (rest_listener, rest) = listen(&own.bind, own.rest_port, "scheduler.rest_port").await?;
         let record = SchedulerRecord {
@@ -88,8 +87,7 @@ impl Scheduler {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let catalog = Catalog::open(Arc::clone(&store)).await?;
         let sessions = Sessions::open(Arc::clone(&store)).await?;
-        let dispatcher =
-            Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
+        let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
         let membership = Membership::join(
             Arc::clone(&store),
             records::scheduler_key(&id),
@@ -113,8 +111,7 @@ impl Scheduler {
         }));
         let cancels = follow_cancels(store, Arc::clone(&engine)).await?;
 
-        let control_service =
-            ControlService::new(cluster, id.clone(), dispatcher, tracker.clone(), shutdown.clone());
+        let control_service = ControlService::new(cluster, id.clone(), dispatcher, tracker.clone(), shutdown.clone());
         serve_control(control_listener, control_service, &tracker, shutdown.clone());
         serve_flight_sql(flight_listener, Arc::clone(&engine), &tracker, shutdown.clone());
         serve_rest(rest_listener, Arc::clone(&engine), &tracker, shutdown.clone());
@@ -214,9 +211,8 @@ fn incoming(listener: TcpListener) -> TcpIncoming {
 
 fn serve_control(listener: TcpListener, service: ControlService, tracker: &TaskTracker, shutdown: CancellationToken) {
     const MESSAGE_LIMIT: usize = 64 << 20;
-    let service = ControlServer::new(service)
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
+    let service =
+        ControlServer::new(service).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(service)

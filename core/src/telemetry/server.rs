@@ -33,8 +33,7 @@ impl TelemetryServer {
             );
             Error::new(ErrorCode::Unavailable, message).with_source(error)
         };
-        let listener =
-            tokio::net::TcpListener::bind((settings.bind.as_str(), settings.port)).await.map_err(failed)?;
+        let listener = tokio::net::TcpListener::bind((settings.bind.as_str(), settings.port)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let router = Router::new()
             .route("/metrics", get(metrics))

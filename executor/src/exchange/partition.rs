@@ -150,7 +150,7 @@ mod tests {
         }
 
         fn column<T>(&mut self, rows: usize, value: impl Fn(u64) -> T) -> Vec<Option<T>> {
-            (0..rows).map(|_| (self.next() % 7 != 0).then(|| value(self.next() % 1000))).collect()
+            (0..rows).map(|_| (!self.next().is_multiple_of(7)).then(|| value(self.next() % 1000))).collect()
         }
     }
 

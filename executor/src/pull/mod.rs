@@ -210,10 +210,15 @@ mod tests {
             status: Arc::default(),
             grace: Duration::from_millis(20),
         };
+        let status = Arc::clone(&supervisor.status);
         let running = tokio::spawn(supervisor.run());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while status.outcomes.lock().len() < 2 {
+            assert!(Instant::now() < deadline, "the schedulers were not seen");
+            tokio::task::yield_now().await;
+        }
         assert_eq!(store.stats().pieces, 2);
         sender.send_replace(BTreeMap::from([(stays, nobody_there)]));
-        let deadline = Instant::now() + Duration::from_secs(10);
         while store.stats().pieces > 1 {
             assert!(Instant::now() < deadline, "nothing was freed");
             tokio::task::yield_now().await;

@@ -132,6 +132,18 @@ impl FakeScheduler {
         .await
     }
 
+    /// Waits until each of these executors has offered `slots` once, in whatever order.
+    pub async fn wait_for_offers(&mut self, ids: &[&str], slots: u32) {
+        let mut missing: Vec<_> = ids.to_vec();
+        while !missing.is_empty() {
+            if let (executor, FromExecutor::Offer(offer)) = self.next().await
+                && offer.free_slots == slots
+            {
+                missing.retain(|id| *id != executor);
+            }
+        }
+    }
+
     /// Waits for `count` outcomes, and acknowledges them.
     pub async fn outcomes(&mut self, count: usize) -> Vec<(String, control::Outcome)> {
         let mut outcomes = vec![];

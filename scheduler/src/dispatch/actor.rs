@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use springald_core::error::{Error, ErrorCode, FailureClass, Result};
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use springald_proto::control::{
-    Abort, Acknowledged, ExecutorMessage, FailureClass as WireClass, FreeJob, FreeStage, Hello, Launch as LaunchMessage,
-    Outcome, OutcomeReport, StageDone, TaskKey, TaskSlice, executor_message, outcome, scheduler_message::Message,
+    Abort, Acknowledged, ExecutorMessage, FailureClass as WireClass, FreeJob, FreeStage, Hello,
+    Launch as LaunchMessage, Outcome, OutcomeReport, StageDone, TaskKey, TaskSlice, executor_message, outcome,
+    scheduler_message::Message,
 };
 use springald_proto::records::{JobStatus, RecordedOutcome};
 use tokio::sync::{mpsc, watch};

@@ -91,10 +91,7 @@ impl JobEntry {
             .inputs
             .iter()
             .filter_map(|input| self.graph.stage(input.stage))
-            .map(|source| StageInput {
-                stage: source.spec().id.0,
-                outputs: outputs(source, peers).collect(),
-            })
+            .map(|source| StageInput { stage: source.spec().id.0, outputs: outputs(source, peers).collect() })
             .collect()
     }
 

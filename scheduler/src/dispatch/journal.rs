@@ -209,7 +209,12 @@ fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<JobId, Pending>, Vec<
 }
 
 /// Writes the end of a job that dispatch never held.
-pub(crate) async fn end_job(store: &dyn StateStore, job: &JobId, owner_revision: u64, record: &JobRecord) -> Result<()> {
+pub(crate) async fn end_job(
+    store: &dyn StateStore,
+    job: &JobId,
+    owner_revision: u64,
+    record: &JobRecord,
+) -> Result<()> {
     let transaction = Transaction {
         conditions: vec![Condition::Unchanged { key: records::owner_key(job), mod_revision: owner_revision }],
         changes: vec![

@@ -87,9 +87,10 @@ impl Engine {
             },
             LocalJob::Plan { plan, context, analyze: true } => match collect(Arc::clone(&plan), context).await {
                 Ok(_) => {
-                    let text = datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref())
-                        .indent(false)
-                        .to_string();
+                    let text =
+                        datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref())
+                            .indent(false)
+                            .to_string();
                     let batch = statement::explain_batch(vec![("plan_with_metrics".to_owned(), text)])?;
                     Ok(self.one_batch(&id, batch))
                 }

@@ -24,7 +24,7 @@ use datafusion::logical_expr::LogicalPlan;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
 use springald_core::settings::QuerySettings;
-use springald_proto::records::{JobRecord, JobStatus, StagePlanRecord, StagePlans, StageInputRecord};
+use springald_proto::records::{JobRecord, JobStatus, StageInputRecord, StagePlanRecord, StagePlans};
 
 pub use jobs::{JobFilter, JobPage};
 

@@ -71,11 +71,8 @@ impl Channels {
         if part.address.is_empty() {
             return Err(Error::unavailable(format!("executor {} is gone", part.executor)));
         }
-        let selection = PieceSelection {
-            task: part.task.task,
-            attempt: part.task.attempt,
-            partitions: part.partitions.clone(),
-        };
+        let selection =
+            PieceSelection { task: part.task.task, attempt: part.task.attempt, partitions: part.partitions.clone() };
         let ticket = ExchangeTicket { job_id: job.to_string(), stage: part.task.stage.0, pieces: vec![selection] };
         let ticket = Ticket { ticket: ticket.encode_to_vec().into() };
         let answer = self.client(&part.address)?.do_get(ticket).await.map_err(error_of)?;

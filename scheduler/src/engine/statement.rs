@@ -55,10 +55,9 @@ fn located(error: DataFusionError, _sql: &str) -> Error {
     let position = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
     let error = Error::from(error);
     match position {
-        Some(start) if start.line > 0 => Error::new(
-            error.code(),
-            format!("{} (at line {}, column {})", error.message(), start.line, start.column),
-        ),
+        Some(start) if start.line > 0 => {
+            Error::new(error.code(), format!("{} (at line {}, column {})", error.message(), start.line, start.column))
+        }
         _ => error,
     }
 }
@@ -134,7 +133,5 @@ pub(super) fn encode_schema(schema: &Schema) -> Vec<u8> {
     }
     let options = IpcWriteOptions::default();
     let mut dictionaries = DictionaryTracker::new(false);
-    IpcDataGenerator::default()
-        .schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options)
-        .ipc_message
+    IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options).ipc_message
 }

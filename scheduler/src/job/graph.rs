@@ -205,13 +205,7 @@ impl JobGraph {
         (stage.running(task)? == executor).then_some(stage)
     }
 
-    fn succeeded(
-        &mut self,
-        task: TaskId,
-        executor: ExecutorId,
-        sizes: Vec<PartitionSize>,
-        actions: &mut Vec<Action>,
-    ) {
+    fn succeeded(&mut self, task: TaskId, executor: ExecutorId, sizes: Vec<PartitionSize>, actions: &mut Vec<Action>) {
         let Some(stage) = self.live(task, &executor) else {
             actions.push(Action::Abort { task, executor });
             return;
@@ -290,7 +284,8 @@ impl JobGraph {
 
     /// True if this very attempt is the finished one, and this executor holds its output.
     fn holds(&self, task: TaskId, holder: &ExecutorId) -> bool {
-        let state = self.stage(task.stage).and_then(|stage| stage.tasks.get(task.task as usize)).map(|task| &task.state);
+        let state =
+            self.stage(task.stage).and_then(|stage| stage.tasks.get(task.task as usize)).map(|task| &task.state);
         matches!(state, Some(TaskState::Done { attempt, executor, .. }) if *attempt == task.attempt && executor == holder)
     }
 

@@ -26,7 +26,11 @@ pub(super) struct CutStage {
 }
 
 /// Cuts a plan. Stages come out numbered from 1, inputs before their readers, the result's stage last.
-pub(super) fn cut(plan: Arc<dyn ExecutionPlan>, options: &ConfigOptions, broadcast_bytes: u64) -> Result<Vec<CutStage>> {
+pub(super) fn cut(
+    plan: Arc<dyn ExecutionPlan>,
+    options: &ConfigOptions,
+    broadcast_bytes: u64,
+) -> Result<Vec<CutStage>> {
     let options = planner_options(options, broadcast_bytes)?;
     let writers = DefaultDistributedPlanner::new()
         .plan_query_stages(&BallistaJobId::new("plan"), plan, &options)

@@ -47,7 +47,8 @@ fn answers_for_the_left(join: JoinType) -> bool {
 /// True if running the plan again may give other rows, or the same rows in another order where that matters.
 pub(super) fn is_indeterminate(plan: &Arc<dyn ExecutionPlan>) -> bool {
     any(plan, &|node| {
-        let takes_what_comes_first = node.is::<GlobalLimitExec>() || node.is::<LocalLimitExec>() || node.fetch().is_some();
+        let takes_what_comes_first =
+            node.is::<GlobalLimitExec>() || node.is::<LocalLimitExec>() || node.fetch().is_some();
         takes_what_comes_first || depends_on_order(node) || has_volatile_expression(node)
     })
 }

@@ -101,7 +101,7 @@ async fn given_batches_that_share_buffers_when_kept_then_the_buffers_count_once(
 
 #[tokio::test]
 async fn given_more_than_the_budget_when_written_then_it_spills_and_reads_back_equal_and_in_order() {
-    let Fixture { store, pool, dir } = fixture(64 << 20, 1 << 20, 1 << 30);
+    let Fixture { store, pool, dir, .. } = fixture(64 << 20, 1 << 20, 1 << 30);
     for number in 0..4 {
         let writer = store.begin(&job(), task(1, number), &batch(0).schema(), 0..4).expect("begins");
         for round in 0..4 {
@@ -157,7 +157,7 @@ async fn given_a_full_pool_when_an_operator_needs_memory_then_the_exchange_spill
 
 #[tokio::test]
 async fn given_the_disk_limit_when_reached_then_an_error_names_it_and_nothing_is_left_over() {
-    let Fixture { store, pool, dir } = fixture(64 << 20, 300_000, 100_000);
+    let Fixture { store, pool, dir, .. } = fixture(64 << 20, 300_000, 100_000);
     let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), [0]).expect("begins");
     let mut failure = None;
     for seed in 0..50 {
@@ -179,7 +179,7 @@ async fn given_the_disk_limit_when_reached_then_an_error_names_it_and_nothing_is
 
 #[tokio::test]
 async fn given_a_reader_when_the_piece_is_freed_then_it_reads_to_the_end_and_holds_its_memory_until_then() {
-    let Fixture { store, pool, dir } = fixture(64 << 20, 400_000, 1 << 30);
+    let Fixture { store, pool, dir, .. } = fixture(64 << 20, 400_000, 1 << 30);
     let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), [0]).expect("begins");
     for seed in 0..8 {
         writer.push(0, batch(seed)).await.expect("fits");
