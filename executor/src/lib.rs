@@ -25,6 +25,7 @@ mod metrics;
 mod operators;
 mod plans;
 mod pull;
+mod scanned;
 mod server;
 mod slots;
 mod spill_dir;

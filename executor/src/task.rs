@@ -32,6 +32,7 @@ use crate::exchange::store::{ExchangeStore, PieceWriter, Written};
 use crate::failure::from_join_error;
 use crate::operators::{self, Sums, Wanted};
 use crate::plans::{Plans, StagePlan};
+use crate::scanned::naming_files;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -73,7 +74,8 @@ impl TaskRunner {
         let plan = self.plans.claim(&spec.job, spec.task.stage, &spec.partitions)?;
         let work = self.prepare(spec, &plan)?;
         let split_time = work.split_time.clone();
-        let writer = self.run_lanes(work, cancel).await?;
+        let ran = self.run_lanes(work, cancel).await;
+        let writer = ran.map_err(|error| naming_files(error, plan.writer().input(), &spec.partitions))?;
         let written = writer.finish()?;
         Ok(succeeded(spec, &plan, written, split_time.value() as u64))
     }

@@ -123,7 +123,7 @@ async fn given_no_executor_then_queries_wait_visibly_and_fail_with_that_reason()
     let Some(cluster) = Cluster::start_with(options).await else { return };
     let (client, rest) = (cluster.scheduler(0).client().await, &cluster.scheduler(0).rest);
     tpch::create_tables(&client, tpch::scale("0.01")).await;
-    let stream = client.query("SELECT count(*) FROM nation").await.expect("taken");
+    let stream = client.query("SELECT n_name FROM nation WHERE n_comment LIKE '%a%'").await.expect("taken");
     let job = stream.job_id().expect("an id").to_owned();
     let reader = tokio::spawn(stream.try_collect::<Vec<_>>());
     eventually("the job says what it waits for", SETTLE_DEADLINE, async || {

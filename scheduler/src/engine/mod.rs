@@ -172,6 +172,26 @@ impl Engine {
 
     /// The result of a job, once it is there. Dropping the stream early means that the client went away.
     pub async fn results(&self, job: &JobId) -> Result<SendableRecordBatchStream> {
+        match self.open_results(job).await {
+            Err(error) if error.code() == ErrorCode::Query => Err(self.explained(job, error).await),
+            opened => opened,
+        }
+    }
+
+    /// Names the file and the table, if a file is why a job has failed.
+    async fn explained(&self, job: &JobId, error: Error) -> Error {
+        let Ok(Some(entry)) = self.parts.store.get(&records::job_key(job)).await else { return error };
+        let Ok(record) = records::decode::<JobRecord>(&entry) else { return error };
+        match statement::parse(&record.sql, &self.parts.base).await {
+            Ok(plan) => {
+                let tables = Catalog::tables_of(&plan);
+                self.parts.catalog.explain_failure(error, &tables, &self.parts.base).await
+            }
+            Err(_) => error,
+        }
+    }
+
+    async fn open_results(&self, job: &JobId) -> Result<SendableRecordBatchStream> {
         if let Some(local) = self.local.take(job) {
             return self.run_local(job.clone(), local).await;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use datafusion::common::Location;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
@@ -50,16 +51,24 @@ fn parse_one(sql: &str, state: &SessionState) -> Result<Statement> {
     }
 }
 
-/// Adds the position in the text where DataFusion knows it.
-fn located(error: DataFusionError, _sql: &str) -> Error {
+/// Adds the position in the text: where DataFusion knows it, or the end of a text that ends too early.
+fn located(error: DataFusionError, sql: &str) -> Error {
     let position = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
     let error = Error::from(error);
+    let position = position.or_else(|| error.message().contains("found: EOF").then(|| end_of(sql)));
     match position {
         Some(start) if start.line > 0 => {
             Error::new(error.code(), format!("{} (at line {}, column {})", error.message(), start.line, start.column))
         }
         _ => error,
     }
+}
+
+/// Where the text ends, without the white space behind it.
+fn end_of(sql: &str) -> Location {
+    let text = sql.trim_end();
+    let last = text.rsplit('\n').next().unwrap_or(text);
+    Location { line: text.matches('\n').count() as u64 + 1, column: last.chars().count() as u64 + 1 }
 }
 
 /// What kind of statement it is, now that DDL and SET are out of the way.

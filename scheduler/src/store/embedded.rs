@@ -43,7 +43,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Pause after the keys of an ended lease could not be removed.
 const EXPIRY_RETRY: Duration = Duration::from_secs(1);
 
-/// A [`StateStore`] inside this process. Must be opened within a tokio runtime; closes when it is dropped.
+/// A [`StateStore`] inside this process. Must be opened within a tokio runtime; closes when it is dropped and the work
+/// that it is in the middle of has ended.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     /// Removes the keys of ended leases, for as long as the store is open.

@@ -38,6 +38,19 @@ fn opened(file: &Path) -> EmbeddedStore {
     EmbeddedStore::open(file).expect("the store opens")
 }
 
+/// Opens a file whose store was dropped just now: it closes when the work that it was in the middle of has ended.
+async fn reopened(file: &Path) -> EmbeddedStore {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match EmbeddedStore::open(file) {
+            Err(error) if error.code() == ErrorCode::Unavailable && Instant::now() < deadline => {
+                sleep(Duration::from_millis(5)).await;
+            }
+            opened => return opened.expect("the store opens again"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn given_a_file_when_it_is_opened_again_then_all_but_leased_keys_are_there_and_revisions_go_on() {
     let directory = TempDir::new().expect("a temporary directory");
@@ -49,7 +62,7 @@ async fn given_a_file_when_it_is_opened_again_then_all_but_leased_keys_are_there
     let last = commit(&store, vec![delete("catalog/none"), put_leased("schedulers/1", "x", lease)]).await;
     drop(store);
 
-    let store = opened(&file);
+    let store = reopened(&file).await;
     assert_eq!(list_keys(&store, "").await, ["catalog/t"]);
     assert_eq!(get(&store, "catalog/t").await.map(|entry| entry.mod_revision), Some(kept));
     assert_eq!(store.keep_alive(lease).await.expect_err("its process is gone").code(), ErrorCode::Fenced);
@@ -67,7 +80,7 @@ async fn given_an_open_file_when_another_opens_it_then_the_error_says_it_is_in_u
     assert!(error.message().contains(&file.display().to_string()), "{error}");
     assert!(error.message().contains("in use by another process"), "{error}");
     drop(store);
-    opened(&file);
+    reopened(&file).await;
 }
 
 #[tokio::test]
