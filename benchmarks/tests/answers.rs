@@ -14,7 +14,7 @@ async fn tables(data: &Path) -> SessionContext {
     for table in Table::ALL {
         let path = data.join(table.name());
         let path = path.to_str().expect("a path that is text");
-        context.register_parquet(table.name(), path, ParquetReadOptions::default()).await.expect(table.name());
+        context.register_parquet(table.name(), path, ParquetReadOptions::default()).await.expect("the table is there");
     }
     context
 }
