@@ -10,6 +10,8 @@ use springald_core::settings::Settings;
 use springald_core::telemetry;
 
 use super::standalone::EmbeddedCluster;
+use crate::cli::Common;
+use crate::config::{self, Overrides};
 
 /// How long the executors may take to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,14 +45,16 @@ pub async fn run(options: DemoOptions) -> Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code()))
 }
 
-/// Free ports, little talk, and the resources that were asked for.
+/// Those of the environment, but with free ports, little talk, and the resources that were asked for.
 fn settings(options: &DemoOptions) -> Result<Settings> {
-    let mut settings = Settings::default();
+    let mut settings = config::load(&Common::default(), &Overrides::default(), |name| std::env::var(name).ok())?;
     settings.scheduler.flight_sql_port = 0;
     settings.scheduler.control_port = 0;
     settings.scheduler.rest_port = 0;
     settings.executor.slots = options.slots_per_executor().into();
-    settings.telemetry.log = std::env::var("SPRINGALD_TELEMETRY_LOG").unwrap_or_else(|_| "error".to_owned());
+    if std::env::var_os("SPRINGALD_TELEMETRY_LOG").is_none() {
+        settings.telemetry.log = "error".to_owned();
+    }
     if let Some(memory) = &options.memory {
         settings.executor.memory = memory.parse()?;
     }

@@ -150,8 +150,11 @@ impl Default for ExecutorSettings {
 /// How queries are planned and limited. A session changes these with SET.
 #[settings(impl_default = false)]
 pub struct QuerySettings {
-    /// Partitions of a distributed query's exchanges; 0: chosen from the cluster's slots.
+    /// Partitions of a distributed query's exchanges; 0: two per slot of the cluster, and more for large inputs.
     pub partitions: usize,
+    /// Bytes of files that a distributed query reads, per partition of its exchanges: smaller partitions have hash
+    /// tables that stay in the caches, but each costs a task.
+    pub partition_bytes: ByteSize,
     /// Rows per batch.
     pub batch_size: usize,
     /// A query that reads at most this much per slot of one executor runs there whole, without an exchange.
@@ -166,9 +169,10 @@ impl Default for QuerySettings {
     fn default() -> Self {
         Self {
             partitions: 0,
+            partition_bytes: ByteSize::mib(128),
             batch_size: 8192,
             whole_query_bytes: ByteSize::mib(32),
-            broadcast_bytes: ByteSize::mib(16),
+            broadcast_bytes: ByteSize::mib(64),
             deadline: Span::millis(0),
         }
     }

@@ -81,7 +81,7 @@ pub async fn plan(
         return Ok(Planned { schema, run: Run::Local { plan: whole, context: whole_state.task_ctx() } });
     }
     if input.bytes > options.whole_limit(cluster) {
-        let state = options.distributed(base, cluster);
+        let state = options.distributed(base, cluster, input.bytes);
         if let Some(stages) = distribute(logical, &state, options, &schema).await? {
             return Ok(Planned { schema, run: Run::Stages(stages) });
         }

@@ -21,8 +21,10 @@ pub struct ClusterShape {
 /// What one query is planned with: the defaults of the scheduler, changed by the session's SET.
 #[derive(Clone, Debug)]
 pub struct QueryOptions {
-    /// Partitions of exchanges; 0: from the cluster's slots.
+    /// Partitions of exchanges; 0: from the cluster's slots and the bytes that are read.
     pub partitions: usize,
+    /// Bytes that a query reads, per partition of its exchanges.
+    pub partition_bytes: u64,
     /// Rows per batch.
     pub batch_size: usize,
     /// Largest input, per slot, of a query that runs whole.
@@ -37,8 +39,7 @@ pub struct QueryOptions {
 
 /// A single executor need not exchange with anybody: it runs queries whole up to so many times the usual input.
 const SINGLE_EXECUTOR_FACTOR: u64 = 8;
-/// With more partitions than slots, hash tables stay small enough for the caches, and a retry costs little.
-const PARTITIONS_AT_LEAST: usize = 16;
+/// With more partitions than slots, slots fill evenly to the end, and a retry costs little.
 const PARTITIONS_PER_SLOT: usize = 2;
 const PARTITIONS_AT_MOST: usize = 512;
 
@@ -47,6 +48,7 @@ impl QueryOptions {
     pub fn new(defaults: &QuerySettings, settings: &BTreeMap<String, String>) -> Result<Self> {
         let mut options = Self {
             partitions: defaults.partitions,
+            partition_bytes: defaults.partition_bytes.0,
             batch_size: defaults.batch_size,
             whole_query_bytes: defaults.whole_query_bytes.0,
             broadcast_bytes: defaults.broadcast_bytes.0,
@@ -56,6 +58,7 @@ impl QueryOptions {
         for (key, value) in settings {
             match key.as_str() {
                 "springald.partitions" => options.partitions = number(key, value)?,
+                "springald.partition_bytes" => options.partition_bytes = value.parse::<ByteSize>()?.0,
                 "springald.batch_size" => options.batch_size = number(key, value)?,
                 "springald.whole_query_bytes" => options.whole_query_bytes = value.parse::<ByteSize>()?.0,
                 "springald.broadcast_bytes" => options.broadcast_bytes = value.parse::<ByteSize>()?.0,
@@ -86,13 +89,20 @@ impl QueryOptions {
         })
     }
 
-    /// A session whose plans can be cut into stages that run apart from each other.
-    pub fn distributed(&self, base: &SessionState, cluster: ClusterShape) -> SessionState {
+    /// Partitions of the exchanges of a query that reads `input_bytes`.
+    fn partitions(&self, cluster: ClusterShape, input_bytes: u64) -> usize {
+        if self.partitions > 0 {
+            return self.partitions;
+        }
         let by_slots = cluster.total_slots as usize * PARTITIONS_PER_SLOT;
-        let partitions = match self.partitions {
-            0 => by_slots.clamp(PARTITIONS_AT_LEAST, PARTITIONS_AT_MOST),
-            chosen => chosen,
-        };
+        let by_bytes = input_bytes.div_ceil(self.partition_bytes.max(1)).min(PARTITIONS_AT_MOST as u64) as usize;
+        by_bytes.max(by_slots).clamp(1, PARTITIONS_AT_MOST)
+    }
+
+    /// A session whose plans can be cut into stages that run apart from each other, for a query that reads
+    /// `input_bytes` of files.
+    pub fn distributed(&self, base: &SessionState, cluster: ClusterShape, input_bytes: u64) -> SessionState {
+        let partitions = self.partitions(cluster, input_bytes);
         self.session(base, |options| {
             options.execution.target_partitions = partitions;
             // A stage's partitions run apart: nothing may deal batches round, or wait for word from other partitions.

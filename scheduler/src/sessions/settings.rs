@@ -16,6 +16,7 @@ const OWN_PREFIX: &str = "springald.";
 /// Springald's own settings that a session can change.
 const OWN: [&str; 5] = [
     "springald.partitions",
+    "springald.partition_bytes",
     "springald.batch_size",
     "springald.whole_query_bytes",
     "springald.broadcast_bytes",
