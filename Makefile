@@ -31,7 +31,8 @@ unit: build
 
 # The settings reference, from the settings' own documentation.
 settings: build
-	$(SPRINGALD) standalone --generate-config > docs/settings.yaml
+	@mkdir -p docs
+	env -i $(SPRINGALD) standalone --generate-config > docs/settings.yaml
 
 clean:
 	cargo clean

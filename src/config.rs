@@ -167,4 +167,10 @@ mod tests {
         let read: Settings = from_yaml_str(&text).expect("generated settings are valid");
         assert_eq!(generate(&read).expect("settings can be written"), text);
     }
+
+    #[test]
+    fn given_the_settings_reference_then_it_says_what_the_code_says() {
+        let text = generate(&Settings::default()).expect("settings can be written");
+        assert!(text == include_str!("../docs/settings.yaml"), "docs/settings.yaml is old: run `make settings`");
+    }
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod connections;
 mod control;
 pub mod dispatch;
 pub mod engine;
@@ -17,6 +18,7 @@ pub mod flight_sql;
 mod follow;
 pub mod job;
 pub mod membership;
+mod metrics;
 mod net;
 pub mod planner;
 pub mod records;
@@ -24,5 +26,6 @@ pub mod rest;
 mod server;
 pub mod sessions;
 pub mod store;
+mod sweep;
 
 pub use server::{Scheduler, SchedulerOptions};

@@ -11,6 +11,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
+use futures::Stream;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ClusterName, SchedulerId};
 use springald_core::settings::Settings;
@@ -23,6 +24,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::catalog::{CATALOG, Catalog, DEFAULT_SCHEMA};
+use crate::connections::{Counted, limited};
 use crate::control::ControlService;
 use crate::dispatch::{DispatchOptions, Dispatcher};
 use crate::engine::{Engine, EngineParts};
@@ -31,7 +33,7 @@ use crate::membership::Membership;
 use crate::net::{advertised, listen};
 use crate::sessions::Sessions;
 use crate::store::{StateStore, WatchEvent};
-use crate::{flight_sql, records, rest};
+use crate::{flight_sql, records, rest, sweep};
 
 /// Memory of queries that the scheduler runs itself: those over no stored data.
 const LOCAL_QUERY_MEMORY: usize = 512 << 20;
@@ -109,11 +111,17 @@ impl Scheduler {
             result_retention: own.result_retention.0,
             max_local_jobs: own.max_jobs,
         }));
-        let cancels = follow_cancels(store, Arc::clone(&engine)).await?;
+        let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
+        sweep::start(store, own.job_retention.0, &tracker, shutdown.clone());
 
         let control_service = ControlService::new(cluster, id.clone(), dispatcher, tracker.clone(), shutdown.clone());
         serve_control(control_listener, control_service, &tracker, shutdown.clone());
-        serve_flight_sql(flight_listener, Arc::clone(&engine), &tracker, shutdown.clone());
+        serve_flight_sql(
+            limited(flight_listener, own.max_connections),
+            Arc::clone(&engine),
+            &tracker,
+            shutdown.clone(),
+        );
         serve_rest(rest_listener, Arc::clone(&engine), &tracker, shutdown.clone());
         tracing::info!(scheduler_id = %id, %flight_sql, %control, %rest, "scheduler started");
         Ok(Self { engine, flight_sql, control, rest, tracker, shutdown, _cancels: cancels })
@@ -224,7 +232,12 @@ fn serve_control(listener: TcpListener, service: ControlService, tracker: &TaskT
     });
 }
 
-fn serve_flight_sql(listener: TcpListener, engine: Arc<Engine>, tracker: &TaskTracker, shutdown: CancellationToken) {
+fn serve_flight_sql(
+    connections: impl Stream<Item = std::io::Result<Counted>> + Send + 'static,
+    engine: Arc<Engine>,
+    tracker: &TaskTracker,
+    shutdown: CancellationToken,
+) {
     const MESSAGE_LIMIT: usize = 16 << 20;
     let service = FlightServiceServer::new(flight_sql::FlightSql::new(engine)).max_decoding_message_size(MESSAGE_LIMIT);
     tracker.spawn(async move {
@@ -234,7 +247,7 @@ fn serve_flight_sql(listener: TcpListener, engine: Arc<Engine>, tracker: &TaskTr
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .add_service(health)
             .add_service(service)
-            .serve_with_incoming_shutdown(incoming(listener), shutdown.cancelled_owned());
+            .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(%error, "Flight SQL has ended");
         }

@@ -19,6 +19,7 @@ use super::job_entry::JobEntry;
 use super::journal::{Ack, Entry, Journal};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, schedule};
 use crate::job::{Action, Event, Failure, Launch, PartitionSize, Status};
+use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
 use crate::records;
 
@@ -54,6 +55,7 @@ impl Actor {
             }
             self.drop_broken_peers();
             self.schedule();
+            metrics::jobs_active().set(self.jobs.len() as u64);
         }
     }
 
@@ -151,6 +153,8 @@ impl Actor {
         job.record.ended_micros = records::now_micros();
         job.record.waiting_for.clear();
         let record = job.current_record();
+        metrics::jobs_total("succeeded").inc();
+        metrics::job_seconds().observe(millis_of(&record) as f64 / 1e3);
         tracing::info!(job_id = %id, millis = millis_of(&record), result_rows = record.result_rows, "job finished");
         match job.result_parts(&self.peers) {
             Ok(parts) => job.ready(parts),
@@ -171,6 +175,8 @@ impl Actor {
         job.record.error_code = code.as_str().to_owned();
         job.record.error = message.clone();
         job.record.waiting_for.clear();
+        metrics::jobs_total(if status == JobStatus::Cancelled { "cancelled" } else { "failed" }).inc();
+        metrics::job_seconds().observe(millis_of(&job.record) as f64 / 1e3);
         tracing::info!(job_id = %id, code = code.as_str(), error = %message, "job failed");
         job.fail(Error::new(code, message));
         self.end(id);
@@ -223,7 +229,7 @@ impl Actor {
         }
         tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
         self.peers.connect(id, hello, stream, outbox);
-        self.shape.send_replace(self.peers.shape());
+        self.shape_changed();
         Ok(())
     }
 
@@ -232,11 +238,18 @@ impl Actor {
             return;
         }
         self.peers.remove(id);
-        self.shape.send_replace(self.peers.shape());
+        self.shape_changed();
         tracing::warn!(executor_id = %id, "executor lost");
         for job in self.jobs.keys().cloned().collect::<Vec<_>>() {
             self.apply(&job, Event::ExecutorLost { executor: id.clone() });
         }
+    }
+
+    fn shape_changed(&self) {
+        let shape = self.peers.shape();
+        metrics::executors_connected().set(shape.executors.into());
+        metrics::slots().set(shape.total_slots.into());
+        self.shape.send_replace(shape);
     }
 
     fn drop_broken_peers(&mut self) {
@@ -281,6 +294,8 @@ impl Actor {
             if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
                 job.measured(task, succeeded);
             }
+            let succeeded = matches!(&outcome.result, Some(outcome::Result::Succeeded(_)));
+            metrics::tasks_total(if succeeded { "succeeded" } else { "failed" }).inc();
             if let Some(event) = event_of(task, executor, outcome) {
                 self.apply(&id, event);
             }

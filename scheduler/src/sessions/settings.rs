@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 4096;
 const OWN_PREFIX: &str = "springald.";
 
 /// Springald's own settings that a session can change.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
     "springald.partitions",
     "springald.partition_bytes",
     "springald.batch_size",

@@ -1,0 +1,174 @@
+//! Keeps the job records in order: what was kept for long enough goes, and what nobody runs any more is said to have
+//! failed.
+//!
+//! Every scheduler sweeps. All changes are conditioned on what was read, so that sweeps of several schedulers, and a
+//! sweep and a job's owner, cannot get in each other's way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use springald_core::error::{ErrorCode, Result};
+use springald_core::ids::JobId;
+use springald_proto::records::{JobRecord, JobStatus};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::springald_scheduler as metrics;
+use crate::records;
+use crate::store::{Change, Condition, Entry, StateStore, Transaction};
+
+/// Sweeps are this far apart, or a tenth of the retention if that is shorter, but never less than the shortest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Records read at a time.
+const PAGE: usize = 200;
+
+/// Sweeps on `tracker` until `shutdown`, the first time at once. Records of ended jobs are kept for `retention`.
+pub(crate) fn start(
+    store: Arc<dyn StateStore>,
+    retention: Duration,
+    tracker: &TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let pause = (retention / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    tracker.spawn(shutdown.run_until_cancelled_owned(async move {
+        loop {
+            if let Err(error) = sweep(store.as_ref(), retention, records::now_micros()).await {
+                tracing::warn!(%error, "the job records could not all be looked at");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }));
+}
+
+/// One sweep, at `now` (microseconds since the epoch).
+async fn sweep(store: &dyn StateStore, retention: Duration, now: i64) -> Result<()> {
+    let oldest = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
+    let mut after = None;
+    loop {
+        let entries = store.list(records::JOB_RECORDS, after.as_deref(), PAGE).await?;
+        for entry in &entries {
+            let record: JobRecord = match records::decode(entry) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::warn!(%error, "a job's record is left as it is");
+                    continue;
+                }
+            };
+            let Ok(job) = record.job_id.parse::<JobId>() else { continue };
+            if !records::has_ended(record.status()) {
+                fail_if_orphaned(store, entry, &job, record, now).await?;
+            } else if record.ended_micros < oldest {
+                expire(store, entry, &job).await?;
+            }
+        }
+        if entries.len() < PAGE {
+            return Ok(());
+        }
+        after = entries.last().map(|entry| entry.key.clone());
+    }
+}
+
+/// An owner's record lives and dies with its lease: without one, nobody runs the job.
+async fn fail_if_orphaned(
+    store: &dyn StateStore,
+    entry: &Entry,
+    job: &JobId,
+    mut record: JobRecord,
+    now: i64,
+) -> Result<()> {
+    if store.get(&records::owner_key(job)).await?.is_some() {
+        return Ok(());
+    }
+    let scheduler = std::mem::take(&mut record.scheduler_id);
+    record.set_status(JobStatus::Failed);
+    record.ended_micros = now;
+    record.error_code = ErrorCode::Unavailable.as_str().to_owned();
+    record.error = format!("the scheduler that ran this job, {scheduler}, is gone; run the query again");
+    record.scheduler_id = scheduler;
+    let mut changes = leftovers(job);
+    changes.push(Change::Put { key: entry.key.clone(), value: records::encode(&record), lease: None });
+    let mut conditions = vec![unchanged(entry)];
+    conditions.push(Condition::Absent { key: records::owner_key(job) });
+    store.transact(Transaction { conditions, changes }).await?;
+    tracing::warn!(job_id = %job, "a job whose scheduler is gone has failed");
+    Ok(())
+}
+
+async fn expire(store: &dyn StateStore, entry: &Entry, job: &JobId) -> Result<()> {
+    // A result that is still there belongs to its owner, which ends it after its own time.
+    if store.get(&records::owner_key(job)).await?.is_some() {
+        return Ok(());
+    }
+    let mut changes = leftovers(job);
+    changes.push(Change::Delete { key: entry.key.clone() });
+    store.transact(Transaction { conditions: vec![unchanged(entry)], changes }).await?;
+    metrics::job_records_expired_total().inc();
+    Ok(())
+}
+
+fn unchanged(entry: &Entry) -> Condition {
+    Condition::Unchanged { key: entry.key.clone(), mod_revision: entry.mod_revision }
+}
+
+fn leftovers(job: &JobId) -> Vec<Change> {
+    vec![
+        Change::DeletePrefix { prefix: records::plan_prefix(job) },
+        Change::DeletePrefix { prefix: records::outcomes_prefix(job) },
+        Change::Delete { key: records::cancel_key(job) },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::EmbeddedStore;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn put(store: &EmbeddedStore, status: JobStatus, ended_micros: i64, owned: bool) -> JobId {
+        let job = JobId::generate();
+        let mut record = JobRecord { job_id: job.to_string(), ended_micros, ..JobRecord::default() };
+        record.set_status(status);
+        record.scheduler_id = "s-1".to_owned();
+        let put = |key, value| Change::Put { key, value, lease: None };
+        let mut changes = vec![put(records::job_key(&job), records::encode(&record))];
+        changes.push(put(format!("{}0000", records::plan_prefix(&job)), "plan".into()));
+        if owned {
+            changes.push(put(records::owner_key(&job), "owner".into()));
+        }
+        store.transact(Transaction { conditions: vec![], changes }).await.expect("written");
+        job
+    }
+
+    async fn record(store: &EmbeddedStore, job: &JobId) -> Option<JobRecord> {
+        let entry = store.get(&records::job_key(job)).await.expect("read")?;
+        Some(records::decode(&entry).expect("a record"))
+    }
+
+    #[tokio::test]
+    async fn given_ended_jobs_when_swept_then_only_those_kept_for_long_enough_go() {
+        let store = EmbeddedStore::in_memory().expect("opened");
+        let now = records::now_micros();
+        let two_hours = 2 * HOUR.as_micros() as i64;
+        let old = put(&store, JobStatus::Succeeded, now - two_hours, false).await;
+        let held = put(&store, JobStatus::Succeeded, now - two_hours, true).await;
+        let young = put(&store, JobStatus::Failed, now - 1, false).await;
+        sweep(&store, HOUR, now).await.expect("swept");
+        assert_eq!(record(&store, &old).await, None);
+        assert!(store.list(&records::plan_prefix(&old), None, 1).await.expect("listed").is_empty());
+        assert!(record(&store, &held).await.is_some() && record(&store, &young).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn given_a_job_that_nobody_owns_when_swept_then_it_has_failed_and_says_so() {
+        let store = EmbeddedStore::in_memory().expect("opened");
+        let lost = put(&store, JobStatus::Running, 0, false).await;
+        let runs = put(&store, JobStatus::Queued, 0, true).await;
+        sweep(&store, HOUR, records::now_micros()).await.expect("swept");
+        let lost = record(&store, &lost).await.expect("kept");
+        assert_eq!((lost.status(), lost.scheduler_id.as_str()), (JobStatus::Failed, "s-1"));
+        assert!(lost.error.contains("s-1") && lost.ended_micros > 0, "{lost:?}");
+        assert_eq!(record(&store, &runs).await.expect("kept").status(), JobStatus::Queued);
+    }
+}
