@@ -111,7 +111,9 @@ impl JobGraph {
     }
 
     fn is_ready(&self, stage: &Stage) -> bool {
-        stage.progress.pending > 0 && stage.spec.inputs.iter().all(|input| self.stages[index(input.stage)].is_done())
+        // What was given up while it was made again is not needed any more.
+        let wanted = stage.progress.pending > 0 && !stage.freed;
+        wanted && stage.spec.inputs.iter().all(|input| self.stages[index(input.stage)].is_done())
     }
 
     // === offers ===
@@ -222,14 +224,35 @@ impl JobGraph {
         }
     }
 
-    /// Gives up the inputs of a finished stage that no other unfinished stage reads.
+    /// Gives up the inputs of a stage that is done with them, where no other stage needs them.
     fn free_inputs(&mut self, reader: StageId, actions: &mut Vec<Action>) {
         for input in self.stages[index(reader)].spec.inputs.clone() {
             let source = &self.stages[index(input.stage)];
-            let needed = source.readers.iter().any(|reader| !self.stages[index(*reader)].is_done());
+            let needed = source.readers.iter().map(|reader| &self.stages[index(*reader)]);
+            let needed = needed.into_iter().any(|reader| !reader.is_done() && !reader.freed);
             if !needed && !source.freed {
-                self.stages[index(input.stage)].freed = true;
-                actions.push(Action::FreeStage { stage: input.stage });
+                self.give_up(input.stage, actions);
+            }
+        }
+    }
+
+    /// Nobody needs this stage's output any more. If part of it was just being made again (its readers had it already
+    /// when it was lost), that stops, and what it was made from is not needed either.
+    fn give_up(&mut self, id: StageId, actions: &mut Vec<Action>) {
+        self.stages[index(id)].freed = true;
+        self.stop_tasks(id, actions);
+        actions.push(Action::FreeStage { stage: id });
+        self.free_inputs(id, actions);
+    }
+
+    /// Stops the tasks of a stage that run.
+    fn stop_tasks(&mut self, id: StageId, actions: &mut Vec<Action>) {
+        let stage = &mut self.stages[index(id)];
+        for task in 0..stage.tasks.len() as u32 {
+            if let TaskState::Running { attempt, executor } = &stage.tasks[task as usize].state {
+                let running = TaskId { stage: id, task, attempt: *attempt };
+                actions.push(Action::Abort { task: running, executor: executor.clone() });
+                stage.set(task, TaskState::Pending);
             }
         }
     }
@@ -338,13 +361,10 @@ impl JobGraph {
     }
 
     fn restart(&mut self, id: StageId, actions: &mut Vec<Action>) {
+        self.stop_tasks(id, actions);
         let stage = &mut self.stages[index(id)];
         stage.freed = false;
         for task in 0..stage.tasks.len() as u32 {
-            if let TaskState::Running { attempt, executor } = &stage.tasks[task as usize].state {
-                let task = TaskId { stage: id, task, attempt: *attempt };
-                actions.push(Action::Abort { task, executor: executor.clone() });
-            }
             stage.set(task, TaskState::Pending);
         }
         for reader in self.stages[index(id)].readers.clone() {
@@ -356,7 +376,7 @@ impl JobGraph {
     /// up are made anew.
     fn revive_inputs(&mut self, actions: &mut Vec<Action>) {
         for position in (0..self.stages.len()).rev() {
-            if self.stages[position].is_done() {
+            if self.stages[position].is_done() || self.stages[position].freed {
                 continue;
             }
             for input in self.stages[position].spec.inputs.clone() {

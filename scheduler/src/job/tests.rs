@@ -166,6 +166,27 @@ fn given_an_indeterminate_stage_when_part_is_lost_then_all_of_it_and_its_readers
 }
 
 #[test]
+fn given_an_input_that_is_made_again_when_its_readers_finish_without_it_then_it_is_given_up() {
+    let stages = vec![stage(1, &[], 2, Some(2)), stage(2, &[1], 2, Some(1)), stage(3, &[2], 1, None)];
+    let mut graph = JobGraph::new(stages, Limits::default()).expect("a valid plan");
+    for launch in launches(&graph.apply(offer(1, 2))) {
+        succeed(&mut graph, &launch);
+    }
+    let readers = launches(&graph.apply(offer(2, 2)));
+    graph.apply(Event::ExecutorLost { executor: executor(1) });
+    let again = launches(&graph.apply(offer(3, 1))).remove(0);
+    assert_eq!(again.task.stage, StageId(1));
+
+    // The readers had fetched all of it.
+    succeed(&mut graph, &readers[0]);
+    let actions = succeed(&mut graph, &readers[1]);
+    assert!(actions.contains(&Action::Abort { task: again.task, executor: executor(3) }), "{actions:?}");
+    assert!(actions.contains(&Action::FreeStage { stage: StageId(1) }), "{actions:?}");
+    let next = launches(&graph.apply(offer(3, 4)));
+    assert_eq!(next.iter().map(|launch| launch.task.stage.0).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
 fn given_invalid_plans_when_made_into_a_graph_then_refused() {
     let bad = [
         vec![],
@@ -337,7 +358,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(5000))]
 
     #[test]
     fn given_any_order_of_faults_when_they_stop_then_the_job_finishes_with_every_partition_once(
