@@ -4,11 +4,15 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
 CARGO_FLAGS := --release --workspace --locked
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo test build setup format lint unit settings clean
+.PHONY: demo bench test build setup format lint unit settings clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
 	@$(SPRINGALD) demo $(ARGS)
+
+# Springald beside DataFusion in one process: make bench ARGS="--scale 10 --runs 3 --json out.json --chart out.svg"
+bench: build
+	@$(SPRINGALD) bench $(ARGS)
 
 # Everything that must hold before a change lands.
 test: setup format lint unit

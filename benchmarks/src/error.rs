@@ -64,6 +64,22 @@ pub enum BenchError {
         /// What is wrong with the file.
         reason: String,
     },
+    /// An engine that is to be measured could not be started, or ended early.
+    #[error("{engine}: {reason}")]
+    Engine {
+        /// Which process.
+        engine: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The chart could not be drawn.
+    #[error("drawing {}: {reason}", path.display())]
+    Chart {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
     /// A report could not be written as JSON.
     #[error("encoding the report: {0}")]
     Json(#[from] serde_json::Error),
@@ -77,6 +93,11 @@ impl BenchError {
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+
+    /// For a process of an engine: what went wrong with it.
+    pub(crate) fn engine(engine: &str, reason: impl ToString) -> Self {
+        Self::Engine { engine: engine.to_owned(), reason: reason.to_string() }
     }
 
     /// For `map_err` on statements: what was being done.

@@ -102,6 +102,16 @@ fn job_url(base: &str, job_id: &str) -> Result<Url> {
     Ok(url)
 }
 
+/// The body at `path` of the server at `base` (`http://host:port`).
+///
+/// # Errors
+/// [`BenchError::Rest`] if it cannot be reached or answers with another status than 200.
+pub(crate) async fn body(base: &str, path: &str) -> Result<Bytes> {
+    let address = format!("{base}{path}");
+    let url = Url::parse(&address).map_err(|error| rest_error(&address, error.to_string()))?;
+    get(&url).await.map_err(|reason| rest_error(&address, reason))
+}
+
 /// The body of `url`; the error is the reason for people.
 async fn get(url: &Url) -> Result<Bytes, String> {
     match timeout(REQUEST_TIMEOUT, request(url)).await {

@@ -29,6 +29,7 @@ mod client;
 mod connection;
 mod error;
 mod query;
+pub mod shell;
 mod tables;
 
 pub use client::Client;

@@ -1,5 +1,6 @@
 //! What each role starts, and how it ends.
 
+mod bench;
 mod demo;
 mod executor;
 mod scheduler;
@@ -26,7 +27,10 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Standalone(options) => standalone::run(options).await,
         Command::Scheduler(options) => scheduler::run(options).await,
         Command::Executor(options) => executor::run(options).await,
+        Command::Sql(options) => Ok(springald_client::shell::run(options).await),
         Command::Demo(options) => demo::run(options).await,
+        Command::Bench(options) => bench::run(options).await,
+        Command::BenchWorker(options) => bench::work(options).await,
     }
 }
 

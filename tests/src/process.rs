@@ -154,10 +154,21 @@ impl Drop for Process {
 }
 
 /// The binary that was built beside this test: `<target>/release/springald` for `<target>/release/deps/<test>`.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// If it was not built.
+pub fn binary() -> PathBuf {
+    beside_tests(&format!("springald{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// A file below `<target>/release`.
+///
+/// # Panics
+/// If it was not built.
+pub fn beside_tests(path: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let profile = test.parent().and_then(Path::parent).expect("tests are two directories below the target directory");
-    let binary = profile.join(format!("springald{}", std::env::consts::EXE_SUFFIX));
+    let binary = profile.join(path);
     assert!(
         binary.is_file(),
         "{} is missing: these tests run the binary, and `cargo test` alone does not build it; use `make test`",

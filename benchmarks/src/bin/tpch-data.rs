@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use springald_bench::demo::generate_with_progress;
 use springald_bench::tpch::Scale;
+use springald_bench::workload::generate_with_progress;
 
 /// Generates the eight TPC-H tables as Parquet.
 #[derive(Parser)]

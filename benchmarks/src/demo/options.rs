@@ -4,15 +4,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::error::{BenchError, Result};
-use crate::tpch::{QUERIES, Query, Scale};
+use crate::workload::WorkloadOptions;
 
 /// Options of `springald demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoOptions {
-    /// TPC-H scale factor; there are answers to verify with for 0.01, 0.1, 1 and 10.
-    #[arg(long, default_value = "1")]
-    pub scale: Scale,
+    /// Data and queries.
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
     /// Number of executors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub executors: u16,
@@ -28,12 +27,6 @@ pub struct DemoOptions {
     /// Leaves the cluster running afterwards, and says how to connect.
     #[arg(long)]
     pub keep: bool,
-    /// Directory that keeps generated data [default: springald/tpch in the user's cache directory].
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Numbers of the queries to run, as 1,5,9 [default: all].
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=22))]
-    pub queries: Vec<u8>,
     /// How often each query runs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub runs: u16,
@@ -49,28 +42,6 @@ impl DemoOptions {
             let cores = thread::available_parallelism().map_or(1, usize::from);
             u16::try_from(cores / usize::from(self.executors.max(1))).unwrap_or(u16::MAX).max(1)
         })
-    }
-
-    /// The directory of the data at the chosen scale: absolute.
-    ///
-    /// # Errors
-    /// [`BenchError::NoCacheDirectory`] if none is given and the user has none.
-    pub fn data_directory(&self) -> Result<PathBuf> {
-        let root = match &self.data_dir {
-            Some(dir) => dir.clone(),
-            None => dirs::cache_dir().ok_or(BenchError::NoCacheDirectory)?.join("springald").join("tpch"),
-        };
-        std::path::absolute(&root)
-            .map(|root| root.join(self.scale.directory_name()))
-            .map_err(BenchError::io("resolving", &root))
-    }
-
-    /// The chosen queries, in the order given.
-    pub fn selected_queries(&self) -> Vec<&'static Query> {
-        if self.queries.is_empty() {
-            return QUERIES.iter().collect();
-        }
-        self.queries.iter().filter_map(|number| Query::get(*number)).collect()
     }
 
     /// Longest time for one run of one query.
@@ -97,8 +68,8 @@ mod tests {
     #[test]
     fn given_no_options_then_all_queries_run_once_at_scale_1() {
         let options = parse(&[]).expect("defaults");
-        assert_eq!(options.scale.to_string(), "1");
-        assert_eq!(options.selected_queries().len(), 22);
+        assert_eq!(options.workload.scale.to_string(), "1");
+        assert_eq!(options.workload.selected_queries().len(), 22);
         assert_eq!((options.executors, options.runs), (2, 1));
         assert!(options.slots_per_executor() >= 1);
     }
@@ -109,8 +80,8 @@ mod tests {
             parse(&["--scale", "10", "--slots", "1", "--memory", "3GiB", "--queries", "9,1", "--data-dir", "/d"])
                 .expect("options");
         assert_eq!(options.slots_per_executor(), 1);
-        assert_eq!(options.selected_queries().iter().map(|query| query.number).collect::<Vec<_>>(), [9, 1]);
-        assert_eq!(options.data_directory().expect("directory"), PathBuf::from("/d/sf10"));
+        assert_eq!(options.workload.selected_queries().iter().map(|query| query.number).collect::<Vec<_>>(), [9, 1]);
+        assert_eq!(options.workload.data_directory().expect("directory"), PathBuf::from("/d/sf10"));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use indicatif::HumanBytes;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::error::Result;
+use crate::figures::{median, time};
 use crate::rest::JobFigures;
 use crate::tpch::Scale;
 
@@ -16,7 +17,6 @@ use crate::tpch::Scale;
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoReport {
     /// Scale of the data.
-    #[serde(serialize_with = "factor")]
     pub scale: Scale,
     /// One entry per query, in the order in which they ran.
     pub queries: Vec<QueryReport>,
@@ -45,14 +45,7 @@ pub struct QueryReport {
 impl QueryReport {
     /// Median time of the runs, in milliseconds; 0 without a run.
     pub fn median_millis(&self) -> f64 {
-        let mut millis = self.millis.clone();
-        millis.sort_by(f64::total_cmp);
-        let middle = millis.len() / 2;
-        match (millis.get(middle.wrapping_sub(1)), millis.get(middle)) {
-            (Some(below), Some(above)) if millis.len().is_multiple_of(2) => (below + above) / 2.0,
-            (_, Some(middle)) => *middle,
-            _ => 0.0,
-        }
+        median(&self.millis).unwrap_or_default()
     }
 }
 
@@ -126,20 +119,6 @@ fn cells(query: &QueryReport) -> Vec<Cell> {
     ]
 }
 
-fn time(millis: f64) -> String {
-    if millis < 1000.0 { format!("{millis:.0} ms") } else { format!("{:.2} s", millis / 1000.0) }
-}
-
-fn factor<S: Serializer>(scale: &Scale, serializer: S) -> Result<S::Ok, S::Error> {
-    // Whole scales as whole numbers.
-    let whole = scale.factor() as u64;
-    if whole as f64 == scale.factor() {
-        serializer.serialize_u64(whole)
-    } else {
-        serializer.serialize_f64(scale.factor())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,13 +157,5 @@ mod tests {
         assert!(text.contains("query 7: the result has 3 rows instead of 4"), "{text}");
         assert!(text.contains("1 of 2 verified, total 12 ms"), "{text}");
         assert_eq!(report(Vec::new()).exit_code(), 1);
-    }
-
-    #[test]
-    fn given_runs_then_their_median_counts() {
-        assert_eq!(query(1, &[], None).median_millis(), 0.0);
-        assert_eq!(query(1, &[5.0], None).median_millis(), 5.0);
-        assert_eq!(query(1, &[5.0, 1.0], None).median_millis(), 3.0);
-        assert_eq!(query(1, &[5.0, 1.0, 2.0], None).median_millis(), 2.0);
     }
 }

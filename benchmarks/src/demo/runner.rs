@@ -45,11 +45,12 @@ pub enum Step {
 }
 
 /// One run's outcome.
-struct Run {
-    rows: usize,
-    millis: f64,
-    job_id: Option<String>,
-    batches: Vec<RecordBatch>,
+pub(crate) struct Run {
+    pub rows: usize,
+    /// From sending the statement to the last batch.
+    pub millis: f64,
+    pub job_id: Option<String>,
+    pub batches: Vec<RecordBatch>,
 }
 
 /// Runs `plan` and reports. A query that fails is a line of the report, and the others still run. `progress` hears of
@@ -92,7 +93,7 @@ async fn run_query(client: &Client, plan: &Plan, query: &Query, progress: &(dyn 
 }
 
 /// Runs a statement and collects its result; the error is for people.
-async fn run_once(client: &Client, sql: &str, limit: Duration) -> Result<Run, String> {
+pub(crate) async fn run_once(client: &Client, sql: &str, limit: Duration) -> Result<Run, String> {
     let begin = Instant::now();
     let deadline = tokio::time::Instant::now() + limit;
     let too_late = || format!("no result within {} s", limit.as_secs());

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 /// Scale factor, from 0.001 to 1000: scale 1 is about 1 GB of text, 6 million rows of `lineitem`.
 ///
 /// Shown, and compared with names of directories, as the shortest decimal text: `0.01`, `1`, `10`.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "f64")]
 pub struct Scale(f64);
 
 /// A scale factor that is not a number, or out of range.
@@ -47,6 +50,14 @@ impl Scale {
     }
 }
 
+impl TryFrom<f64> for Scale {
+    type Error = InvalidScale;
+
+    fn try_from(factor: f64) -> Result<Self, InvalidScale> {
+        Self::new(factor)
+    }
+}
+
 impl FromStr for Scale {
     type Err = InvalidScale;
 
@@ -58,6 +69,14 @@ impl FromStr for Scale {
 impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Whole scales as whole numbers.
+impl Serialize for Scale {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = self.0 as u64;
+        if whole as f64 == self.0 { serializer.serialize_u64(whole) } else { serializer.serialize_f64(self.0) }
     }
 }
 
