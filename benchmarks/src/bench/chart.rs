@@ -16,6 +16,9 @@ const COLOURS: [RGBColor; 2] = [RGBColor(0x1f, 0x5f, 0xa8), RGBColor(0xd9, 0x7b,
 /// Share of a group's place that its bars take.
 const FILLED: f64 = 0.8;
 
+/// Of the height of the highest bar, so that the legend has a place above it.
+const HEADROOM: f64 = 1.2;
+
 const FONT: &str = "sans-serif";
 
 /// Draws the report as SVG. The error says what cannot be drawn.
@@ -38,7 +41,7 @@ fn draw_into(svg: &mut String, report: &BenchReport) -> Result<(), Box<dyn Error
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(-0.5..numbers.len() as f64 - 0.5, 0.0..longest_seconds(report) * 1.05)?;
+        .build_cartesian_2d(-0.5..numbers.len() as f64 - 0.5, 0.0..longest_seconds(report) * HEADROOM)?;
     chart
         .configure_mesh()
         .disable_x_mesh()

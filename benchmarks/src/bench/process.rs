@@ -119,7 +119,7 @@ impl Process {
             }
             self.check_running()?;
             if Instant::now() >= end {
-                let late = format!("{what}: not within {} s {}", START_DEADLINE.as_secs(), self.last_errors());
+                let late = format!("{what}: not within {} s{}", START_DEADLINE.as_secs(), self.last_errors());
                 return Err(BenchError::engine(&self.name, late));
             }
             sleep(LOOK_EVERY).await;
@@ -132,7 +132,7 @@ impl Process {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => {
-                Err(BenchError::engine(&self.name, format!("ended with {status} {}", self.last_errors())))
+                Err(BenchError::engine(&self.name, format!("ended with {status}{}", self.last_errors())))
             }
             Err(error) => Err(BenchError::engine(&self.name, error)),
         }
@@ -158,12 +158,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// The end of its standard error, in parentheses; empty if it is silent.
+    /// The end of its standard error, in parentheses after a space; empty if it is silent.
     fn last_errors(&self) -> String {
         let text = self.text(ERRORS);
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines.get(lines.len().saturating_sub(LINES_SHOWN)..).unwrap_or_default();
-        if last.is_empty() { String::new() } else { format!("({})", last.join("; ")) }
+        if last.is_empty() { String::new() } else { format!(" ({})", last.join("; ")) }
     }
 
     fn text(&self, file: &str) -> String {

@@ -229,9 +229,9 @@ impl BenchReport {
 
     /// One line that says what was measured.
     pub(super) fn title(&self) -> String {
-        let memory = self.memory.as_ref().map(|memory| format!(" of {memory}")).unwrap_or_default();
+        let memory = self.memory.as_ref().map(|memory| format!(" with {memory} each")).unwrap_or_default();
         format!(
-            "TPC-H scale {}, medians of {}, {} executors{memory} × {} slots, {} cores",
+            "TPC-H scale {}, medians of {}, executors × slots {} × {}{memory}, {} cores",
             self.scale, self.runs, self.executors, self.slots, self.cores
         )
     }
@@ -273,7 +273,7 @@ impl BenchReport {
             table.add_row(row);
         }
         let mut row = vec![Cell::new("total")];
-        row.extend(self.engines.iter().map(|engine| Cell::new(time(engine.total_millis))));
+        row.extend(self.engines.iter().map(|engine| time_cell(engine.all_verified().then_some(engine.total_millis))));
         row.extend(self.ratios.as_ref().map(|ratios| ratio_cell(ratios.total)));
         table.add_row(row);
         align(table)
@@ -313,7 +313,6 @@ fn align(mut table: Table) -> Table {
 fn query_cell(query: Option<&QueryReport>) -> Cell {
     match query {
         Some(query) if query.verified => time_cell(query.median_millis),
-        Some(query) if query.median_millis.is_some() => Cell::new("WRONG").fg(Color::Red),
         _ => Cell::new("FAILED").fg(Color::Red),
     }
 }
@@ -387,7 +386,7 @@ mod tests {
         assert_eq!(report.exit_code(), 1);
         let text = report.to_text();
         assert!(text.contains("springald, query 2: the result has 3 rows instead of 4"), "{text}");
-        assert!(text.contains("WRONG"), "{text}");
+        assert!(text.contains("FAILED"), "{text}");
     }
 
     #[test]

@@ -107,7 +107,7 @@ mod tests {
         let statement = Statement::query(Query::get(1).expect("query 1"), scale);
         let outcome = statement.outcome(3.5, &[batch(&[1])]);
         assert_eq!(outcome.millis, Some(3.5));
-        assert_eq!(outcome.error.as_deref(), Some("the result has 1 columns instead of 10"));
+        assert_eq!(outcome.error.as_deref(), Some("the result has 1 rows instead of 4"));
     }
 
     #[test]
