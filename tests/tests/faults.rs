@@ -70,8 +70,12 @@ async fn given_a_deadline_when_it_passes_then_the_query_fails_with_its_name_and_
     let error = client.collect(tpch::SLOW).await.expect_err("it cannot succeed");
     assert_eq!(error.code(), "SPRINGALD_DEADLINE_EXCEEDED", "{error}");
     assert!(error.to_string().contains("springald.deadline"), "{error}");
-    let failed = standalone.rest.jobs(Some("failed")).await.expect("jobs");
-    assert_eq!(failed.len(), 1, "{failed:?}");
+    // The client hears of the end at the same time as it is written down.
+    eventually("the record says that it failed", SETTLE_DEADLINE, async || {
+        let failed = standalone.rest.jobs(Some("failed")).await?;
+        same("failed jobs", failed.len(), 1)
+    })
+    .await;
     standalone.telemetry.idle().await;
 }
 

@@ -171,7 +171,7 @@ impl Default for QuerySettings {
             partitions: 0,
             partition_bytes: ByteSize::mib(128),
             batch_size: 8192,
-            whole_query_bytes: ByteSize::mib(32),
+            whole_query_bytes: ByteSize::mib(64),
             broadcast_bytes: ByteSize::mib(64),
             deadline: Span::millis(0),
         }
