@@ -56,11 +56,15 @@ fn files(plan: &Arc<dyn ExecutionPlan>, partitions: &[u32]) -> BTreeSet<String> 
     let visited = plan.apply(|node| {
         let scan = node.downcast_ref::<DataSourceExec>();
         if let Some(scan) = scan.and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>()) {
+            let store = match scan.object_store_url.as_str() {
+                "file:///" => "/",
+                remote => remote,
+            };
             // Where partitions and groups do not correspond (below a union), all of them may be meant.
             let corresponds = scan.file_groups.len() == plan.output_partitioning().partition_count();
             for (number, group) in scan.file_groups.iter().enumerate() {
                 if !corresponds || partitions.contains(&(number as u32)) {
-                    found.extend(group.iter().map(|file| format!("/{}", file.object_meta.location)));
+                    found.extend(group.iter().map(|file| format!("{store}{}", file.object_meta.location)));
                 }
             }
         }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::springald_scheduler as metrics;
 use crate::records;
-use crate::store::{Change, Condition, Entry, StateStore, Transaction};
+use crate::store::{Change, Committed, Condition, Entry, StateStore, Transaction};
 
 /// Sweeps are this far apart, or a tenth of the retention if that is shorter, but never less than the shortest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -90,8 +90,9 @@ async fn fail_if_orphaned(
     changes.push(Change::Put { key: entry.key.clone(), value: records::encode(&record), lease: None });
     let mut conditions = vec![unchanged(entry)];
     conditions.push(Condition::Absent { key: records::owner_key(job) });
-    store.transact(Transaction { conditions, changes }).await?;
-    tracing::warn!(job_id = %job, "a job whose scheduler is gone has failed");
+    if let Committed::Yes { .. } = store.transact(Transaction { conditions, changes }).await? {
+        tracing::warn!(job_id = %job, "a job whose scheduler is gone has failed");
+    }
     Ok(())
 }
 
@@ -102,8 +103,10 @@ async fn expire(store: &dyn StateStore, entry: &Entry, job: &JobId) -> Result<()
     }
     let mut changes = leftovers(job);
     changes.push(Change::Delete { key: entry.key.clone() });
-    store.transact(Transaction { conditions: vec![unchanged(entry)], changes }).await?;
-    metrics::job_records_expired_total().inc();
+    let transaction = Transaction { conditions: vec![unchanged(entry)], changes };
+    if let Committed::Yes { .. } = store.transact(transaction).await? {
+        metrics::job_records_expired_total().inc();
+    }
     Ok(())
 }
 

@@ -104,7 +104,9 @@ fn row(line: &str) -> Option<(String, Option<BTreeSet<String>>)> {
 // === what is there ===
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate").to_owned()
+    // Asked at run time: a target directory that checkouts share keeps what another one has compiled.
+    let tests = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+    Path::new(&tests).parent().expect("the workspace is above this crate").to_owned()
 }
 
 /// The workspace's packages by name, with their folders.
