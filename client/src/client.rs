@@ -16,17 +16,30 @@ use tonic::metadata::AsciiMetadataValue;
 use crate::address::Address;
 use crate::connection::{self, ConnectOptions, Flight};
 use crate::error::{ClientError, Result};
+use crate::patience::Patience;
 use crate::query::QueryStream;
 use crate::tables::{self, TableInfo};
 
 /// Most connections to servers that endpoints named; beyond it, the oldest is closed.
 const MAX_PEERS: usize = 16;
 
+/// A server that is connected.
+#[derive(Clone)]
+struct Server {
+    address: Address,
+    flight: Flight,
+}
+
 /// A session with a Flight SQL server. Clones share it, and may be used at the same time.
+///
+/// When the server is lost, the session goes on at another one of those that [`Client::connect`] was given: queries are
+/// submitted again, and results read on from where they broke off.
 #[derive(Clone)]
 pub struct Client {
-    flight: Flight,
-    address: Address,
+    /// The server in use; another one after it was lost.
+    server: Arc<Mutex<Server>>,
+    /// All servers of the cluster, as far as they were named.
+    addresses: Arc<[Address]>,
     /// The server's session: its `authorization` header, to be sent back with every call.
     token: Option<AsciiMetadataValue>,
     options: ConnectOptions,
@@ -54,8 +67,9 @@ impl Client {
     /// As [`Client::connect`].
     pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Self> {
         let mut attempts = Vec::new();
-        for address in Address::parse_list(url)? {
-            match Self::open_session(&address, options).await {
+        let addresses: Arc<[Address]> = Address::parse_list(url)?.into();
+        for address in addresses.iter() {
+            match Self::open_session(address, &addresses, options).await {
                 Ok(client) => return Ok(client),
                 Err(ClientError::Connect { attempts: attempt }) => attempts.push(attempt),
                 Err(error) if error.is_unavailable() => attempts.push(format!("{address}: {error}")),
@@ -65,15 +79,16 @@ impl Client {
         Err(ClientError::Connect { attempts: attempts.join("; ") })
     }
 
-    async fn open_session(address: &Address, options: ConnectOptions) -> Result<Self> {
+    async fn open_session(address: &Address, addresses: &Arc<[Address]>, options: ConnectOptions) -> Result<Self> {
         let mut flight = connection::open(address, options).await?;
         let token = connection::handshake(&mut flight, address, options).await?;
-        Ok(Self { flight, address: address.clone(), token, options, peers: Arc::default() })
+        let server = Arc::new(Mutex::new(Server { address: address.clone(), flight }));
+        Ok(Self { server, addresses: Arc::clone(addresses), token, options, peers: Arc::default() })
     }
 
     /// The server in use, as `http://host:port`.
     pub fn url(&self) -> String {
-        self.address.to_string()
+        self.server.lock().address.to_string()
     }
 
     /// Submits any statement. Statements without a result, as DDL and SET, give a stream without rows; they too are
@@ -83,7 +98,8 @@ impl Client {
     /// What the server says of the statement before it runs. Errors while it runs come from the stream.
     pub async fn query(&self, sql: &str) -> Result<QueryStream> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
-        QueryStream::open(self.clone(), self.flight_info(command.as_any()).await?)
+        let repeatable = is_repeatable(sql);
+        QueryStream::open(self.clone(), self.flight_info(command.as_any(), repeatable).await?)
     }
 
     /// Submits a statement and collects its whole result in memory.
@@ -91,7 +107,7 @@ impl Client {
     /// # Errors
     /// As [`Client::query`] and its stream.
     pub async fn collect(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        self.query(sql).await?.try_collect().await
+        self.query(sql).await?.collect_all().await
     }
 
     /// Runs a statement as an update, and returns the number of rows it changed; -1 if the server cannot say.
@@ -103,7 +119,7 @@ impl Client {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let data = FlightData::new().with_descriptor(descriptor);
         let request = self.request(futures::stream::iter([data]));
-        let mut answers = self.flight.clone().do_put(request).await?.into_inner();
+        let mut answers = self.flight().do_put(request).await?.into_inner();
         let answer = answers.message().await?;
         let answer = answer.ok_or_else(|| ClientError::Protocol("no answer to an update".to_owned()))?;
         Ok(DoPutUpdateResult::decode(answer.app_metadata)?.record_count)
@@ -114,7 +130,7 @@ impl Client {
     /// # Errors
     /// What the server says.
     pub async fn tables(&self) -> Result<Vec<TableInfo>> {
-        let info = self.flight_info(CommandGetTables::default().as_any()).await?;
+        let info = self.flight_info(CommandGetTables::default().as_any(), true).await?;
         let batches: Vec<RecordBatch> = QueryStream::open(self.clone(), info)?.try_collect().await?;
         batches.iter().try_fold(Vec::new(), |mut all, batch| {
             all.extend(tables::from_batch(batch)?);
@@ -122,28 +138,68 @@ impl Client {
         })
     }
 
-    async fn flight_info(&self, command: Any) -> Result<FlightInfo> {
+    /// Asks where the answer to a command is; of other servers, too, if it may be asked twice and the one in use is lost.
+    async fn flight_info(&self, command: Any, repeatable: bool) -> Result<FlightInfo> {
         let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
-        Ok(self.flight.clone().get_flight_info(self.request(descriptor)).await?.into_inner())
+        let mut patience = Patience::new(self.options.resume_timeout);
+        loop {
+            match self.flight().get_flight_info(self.request(descriptor.clone())).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => {
+                    let error = ClientError::from(status);
+                    if !repeatable || !error.may_resume() {
+                        return Err(error);
+                    }
+                    patience.wait_after(error).await?;
+                    self.fail_over().await;
+                }
+            }
+        }
+    }
+
+    /// Goes on to the next server that can be reached, if there is one; else stays.
+    async fn fail_over(&self) {
+        let current = self.server.lock().address.clone();
+        let at = self.addresses.iter().position(|address| *address == current).unwrap_or_default();
+        for step in 1..=self.addresses.len() {
+            let Some(address) = self.addresses.get((at + step) % self.addresses.len()) else { return };
+            if let Ok(flight) = connection::open(address, self.options).await {
+                *self.server.lock() = Server { address: address.clone(), flight };
+                return;
+            }
+        }
+    }
+
+    /// How long a lost server is made up for.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.options.resume_timeout)
+    }
+
+    /// All servers that were named, the one in use first.
+    pub(crate) fn locations(&self) -> Vec<String> {
+        let current = self.url();
+        let others = self.addresses.iter().map(ToString::to_string).filter(|address| *address != current);
+        std::iter::once(current.clone()).chain(others).collect()
     }
 
     /// Runs an action that answers once at most, and returns the answer's body.
     pub(crate) async fn action(&self, kind: &str, body: Vec<u8>) -> Result<Option<bytes::Bytes>> {
         let request = self.request(Action::new(kind, body));
-        let mut answers = self.flight.clone().do_action(request).await?.into_inner();
+        let mut answers = self.flight().do_action(request).await?.into_inner();
         Ok(answers.message().await?.map(|answer| answer.body))
     }
 
     /// The connection to the server of this session.
     pub(crate) fn flight(&self) -> Flight {
-        self.flight.clone()
+        self.server.lock().flight.clone()
     }
 
     /// A connection to the server at `location`, which an endpoint named.
     pub(crate) async fn flight_to(&self, location: &str) -> Result<Flight> {
         let address = Address::parse(location)?;
-        if address.is_same_server(&self.address) {
-            return Ok(self.flight.clone());
+        let current = self.server.lock().clone();
+        if address.is_same_server(&current.address) {
+            return Ok(current.flight);
         }
         let known =
             self.peers.lock().iter().find(|(peer, _)| peer.is_same_server(&address)).map(|(_, flight)| flight.clone());
@@ -169,8 +225,31 @@ impl Client {
     }
 }
 
+/// True if a statement can be submitted twice without harm: it only reads.
+fn is_repeatable(sql: &str) -> bool {
+    const READING: [&str; 9] = ["select", "with", "values", "table", "from", "show", "describe", "desc", "explain"];
+    let start = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    let word = start.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    READING.iter().any(|reading| word.eq_ignore_ascii_case(reading))
+}
+
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Client").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_repeatable;
+
+    #[test]
+    fn given_statements_then_only_those_that_read_are_submitted_twice() {
+        for sql in ["SELECT 1", " (select 1)", "with a as (select 1) select * from a", "EXPLAIN ANALYZE SELECT 1"] {
+            assert!(is_repeatable(sql), "{sql}");
+        }
+        for sql in ["CREATE VIEW a AS SELECT 1", "DROP TABLE selected", "SET a = 1", "", "-- select"] {
+            assert!(!is_repeatable(sql), "{sql}");
+        }
     }
 }

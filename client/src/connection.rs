@@ -27,10 +27,10 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// A server that is busy with a query says nothing for long; pings show that it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Without an answer to a ping for so long, the server is gone.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most answers read in a handshake; one is usual.
 const MAX_HANDSHAKE_ANSWERS: usize = 8;
@@ -40,11 +40,13 @@ const MAX_HANDSHAKE_ANSWERS: usize = 8;
 pub struct ConnectOptions {
     /// Time for reaching one server, and again for its handshake.
     pub connect_timeout: Duration,
+    /// Time without progress after which a lost server is not made up for any more.
+    pub resume_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(10) }
+        Self { connect_timeout: Duration::from_secs(10), resume_timeout: Duration::from_secs(60) }
     }
 }
 

@@ -12,6 +12,12 @@ pub type Result<T, E = ClientError> = std::result::Result<T, E>;
 /// gRPC trailer in which the server names its error code.
 const ERROR_CODE_HEADER: &str = "springald-error-code";
 
+/// The server's code for a job that passes from one server to another.
+const FENCED: &str = "SPRINGALD_FENCED";
+
+/// Code for a connection that was lost.
+const LOST: &str = "SPRINGALD_CONNECTION_LOST";
+
 /// Code for what only the client can know to be wrong.
 const INTERNAL: &str = "SPRINGALD_INTERNAL";
 
@@ -42,6 +48,10 @@ pub enum ClientError {
         /// What the server says: what was being done, what went wrong, what to change.
         message: String,
     },
+    /// The result was lost in the middle and made again, perhaps with its rows in another order: those that were read
+    /// already do not go together with the others.
+    #[error("the result was made again while it was read; read it again from its start")]
+    ResultChanged,
     /// The server answered something that the protocol does not allow.
     #[error("unexpected answer: {0}")]
     Protocol(String),
@@ -55,7 +65,7 @@ impl ClientError {
     pub fn code(&self) -> &str {
         match self {
             ClientError::Address { .. } => "SPRINGALD_INVALID",
-            ClientError::Connect { .. } => "SPRINGALD_UNAVAILABLE",
+            ClientError::Connect { .. } | ClientError::ResultChanged => "SPRINGALD_UNAVAILABLE",
             ClientError::Server { code, .. } => code,
             ClientError::Protocol(_) | ClientError::Decode(_) => INTERNAL,
         }
@@ -66,6 +76,16 @@ impl ClientError {
         match self {
             ClientError::Connect { .. } => true,
             ClientError::Server { status, .. } => *status == Code::Unavailable,
+            _ => false,
+        }
+    }
+
+    /// True if the connection was lost, or the job is between two servers: the same request is to be sent again, to any
+    /// server.
+    pub fn may_resume(&self) -> bool {
+        match self {
+            ClientError::Connect { .. } => true,
+            ClientError::Server { code, .. } => code == FENCED || code == LOST,
             _ => false,
         }
     }
@@ -84,14 +104,18 @@ impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         let (prefix, message) = split_code(status.message());
         let trailer = status.metadata().get(ERROR_CODE_HEADER).and_then(|value| value.to_str().ok());
-        let code = trailer.or(prefix).unwrap_or_else(|| code_of(status.code())).to_owned();
+        let known = trailer.or(prefix);
+        // The server names the reasons it knows of. Without: it, or the way to it, was lost.
+        let lost = known.is_none() && (Error::source(&status).is_some() || status.code() == Code::Unavailable);
+        let code = if lost { LOST } else { known.unwrap_or_else(|| code_of(status.code())) }.to_owned();
         let message = match Error::source(&status) {
             // The transport's own message says nothing; its causes do.
             Some(source) => format!("connection to the server: {}", chain(source)),
             None if message.is_empty() => status.code().description().to_owned(),
             None => message.to_owned(),
         };
-        ClientError::Server { code, status: status.code(), message }
+        let status = if lost { Code::Unavailable } else { status.code() };
+        ClientError::Server { code, status, message }
     }
 }
 

@@ -20,6 +20,9 @@
 //!         └─▶ CancelHandle ──CancelFlightInfo──▶ server
 //! ```
 //!
+//! When a server is lost, another one of those named is used: a result is read on from the row where it broke off, as
+//! far as the server says that its rows are still the same (headers `springald-resume`, `springald-result-version`).
+//!
 //! The client speaks the public protocol only: it must not know how a cluster works, and works with any Flight SQL
 //! server.
 #![forbid(unsafe_code)]
@@ -28,7 +31,9 @@ mod address;
 mod client;
 mod connection;
 mod error;
+mod patience;
 mod query;
+mod resume;
 pub mod shell;
 mod tables;
 

@@ -6,22 +6,17 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
-use arrow_flight::{
-    CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo, IpcMessage, Location,
-    Ticket,
-};
+use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, IpcMessage};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 
 use crate::client::Client;
-use crate::connection::Flight;
 use crate::error::{ClientError, Result};
+use crate::resume;
 
-/// The location that means "the connection that you have": Flight's own, and older servers' empty text.
-const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
+/// How often a result is read from its start.
+const MAX_READS: usize = 5;
 
 /// The result of a statement: a stream of batches, all of [`QueryStream::schema`], read from the endpoints of the result
 /// one after another. Dropping it closes what is open; the server then cancels the query.
@@ -39,10 +34,27 @@ impl QueryStream {
         let handle = CancelHandle { client: client.clone(), info: Arc::new(info) };
         let expected = schema.clone();
         let batches = futures::stream::iter(endpoints)
-            .then(move |endpoint| fetch(client.clone(), endpoint, expected.clone()))
-            .try_flatten()
+            .map(move |endpoint| resume::fetch(client.clone(), endpoint, expected.clone()))
+            .flatten()
             .boxed();
         Ok(Self { schema, handle, batches })
+    }
+
+    /// Reads all of it into memory; from its start again, where [`ClientError::ResultChanged`] asks for that.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn collect_all(self) -> Result<Vec<RecordBatch>> {
+        let handle = self.handle.clone();
+        let mut stream = self;
+        for _ in 0..MAX_READS {
+            match stream.try_collect().await {
+                Err(ClientError::ResultChanged) => {}
+                ended => return ended,
+            }
+            stream = Self::open(handle.client.clone(), handle.info.as_ref().clone())?;
+        }
+        Err(ClientError::ResultChanged)
     }
 
     /// Schema of the result.
@@ -131,48 +143,4 @@ fn decode_schema(info: &FlightInfo) -> Result<Schema> {
         return Ok(Schema::empty());
     }
     Schema::try_from(IpcMessage(info.schema.clone())).map_err(ClientError::Decode)
-}
-
-/// Opens the stream of one endpoint: at the first of its locations that can be reached.
-async fn fetch(
-    client: Client,
-    endpoint: FlightEndpoint,
-    expected: SchemaRef,
-) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let ticket = endpoint.ticket.ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".to_owned()))?;
-    let mut locations = endpoint.location;
-    if locations.is_empty() {
-        locations.push(Location { uri: REUSE_CONNECTION.to_owned() });
-    }
-    let mut attempts = Vec::new();
-    for location in locations {
-        match fetch_at(&client, &location.uri, ticket.clone()).await {
-            Ok(stream) => return Ok(checked(stream, expected)),
-            Err(error) if error.is_unavailable() => attempts.push(error.to_string()),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(ClientError::Connect { attempts: attempts.join("; ") })
-}
-
-async fn fetch_at(client: &Client, uri: &str, ticket: Ticket) -> Result<FlightRecordBatchStream> {
-    let mut flight: Flight = match uri {
-        uri if uri.is_empty() || uri.starts_with(REUSE_CONNECTION) => client.flight(),
-        uri => client.flight_to(uri).await?,
-    };
-    let data = flight.do_get(client.request(ticket)).await?.into_inner();
-    Ok(FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from)))
-}
-
-/// Ends the stream with an error if its schema is not the promised one: whoever reads it relies on that.
-fn checked(stream: FlightRecordBatchStream, expected: SchemaRef) -> impl Stream<Item = Result<RecordBatch>> {
-    stream.map_err(ClientError::from).enumerate().map(move |(index, batch)| {
-        let batch = batch?;
-        // All batches of a stream share its schema, so that one look is enough.
-        if index == 0 && batch.schema_ref() != &expected {
-            let found = batch.schema();
-            return Err(ClientError::Protocol(format!("the schema promised is {expected}, the one sent is {found}")));
-        }
-        Ok(batch)
-    })
 }

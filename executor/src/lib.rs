@@ -23,6 +23,7 @@ mod machine;
 mod memory;
 mod metrics;
 mod operators;
+mod owners;
 mod plans;
 mod pull;
 mod scanned;
@@ -138,6 +139,8 @@ impl Executor {
             slots: slots.total(),
             memory_bytes: memory.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            // Named anew for every stream.
+            jobs: vec![],
         };
         tracker.spawn(server::serve(listener, store.clone(), cancel.clone()));
         let supervisor = Supervisor {

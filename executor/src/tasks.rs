@@ -9,12 +9,12 @@
 //!   Abort, FreeJob┘ (no outcome)
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use springald_core::error::Result;
 use springald_core::ids::{JobId, SchedulerId, StageId, TaskId};
 use springald_proto::control;
@@ -23,8 +23,10 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::exchange::input::Locations;
+use crate::exchange::store::Written;
 use crate::failure;
 use crate::metrics::springald_executor as metrics;
+use crate::owners::Owners;
 use crate::pull::outcomes::Outcomes;
 use crate::slots::{SlotPermit, Slots};
 use crate::task::{TaskRunner, TaskSpec, is_cancelled};
@@ -52,8 +54,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Who gets the outcomes of a job's tasks: the scheduler that launched last.
-    owners: HashMap<JobId, Scheduler>,
+    /// Whom a job's tasks obey, and who gets their outcomes.
+    owners: Owners,
     running: HashMap<(JobId, TaskId), CancellationToken>,
 }
 
@@ -96,7 +98,9 @@ impl Tasks {
             trace_id: launch.trace_id,
         };
         let mut state = self.0.state.lock();
-        state.owners.insert(checked.job.clone(), scheduler.clone());
+        if !state.owners.obey(&checked.job, scheduler, launch.owner_revision) {
+            return Ok(vec![]);
+        }
         if let Some(plan) = launch.plan {
             self.0.runner.plans.keep(&checked.job, checked.stage, plan);
         }
@@ -203,50 +207,89 @@ impl Tasks {
             self.0.runner.store.abort(&spec.job, spec.task);
             return;
         }
-        if let (Some(outcome), Some(owner)) = (outcome, state.owners.get(&spec.job)) {
+        if let (Some(outcome), Some(owner)) = (outcome, state.owners.scheduler(&spec.job)) {
             owner.outcomes.add(outcome);
         }
     }
 
-    /// Stops a task if it runs, and drops what it wrote.
-    pub(crate) fn abort(&self, key: &control::TaskKey) -> Result<()> {
-        let job: JobId = key.job_id.parse()?;
-        let task = TaskId { stage: StageId(key.stage), task: key.task, attempt: key.attempt };
-        // Cancelled before its output is dropped: should it finish in between, it cleans up itself.
-        if let Some(cancel) = self.0.state.lock().running.get(&(job.clone(), task)) {
-            cancel.cancel();
+    /// A scheduler has taken a job over: from now on it gets the outcomes. Gives what is here of the job.
+    pub(crate) fn adopt(&self, scheduler: &Scheduler, adopt: &control::Adopt) -> Result<Option<control::Holdings>> {
+        let job: JobId = adopt.job_id.parse()?;
+        let mut state = self.0.state.lock();
+        if !state.owners.obey(&job, scheduler, adopt.owner_revision) {
+            return Ok(None);
         }
-        self.0.runner.store.abort(&job, task);
+        let running: HashSet<TaskId> =
+            state.running.keys().filter(|(of, _)| *of == job).map(|(_, task)| *task).collect();
+        let mut finished = self.0.runner.store.finished(&job);
+        drop(state);
+        // Its outcome is on its way.
+        finished.retain(|(task, _)| !running.contains(task));
+        Ok(Some(control::Holdings {
+            job_id: adopt.job_id.clone(),
+            owner_revision: adopt.owner_revision,
+            running: running.into_iter().map(|task| task_key(&job, task)).collect(),
+            finished: finished.into_iter().map(|(task, written)| outcome_of_held(&job, task, &written)).collect(),
+        }))
+    }
+
+    /// The jobs that something is held of, for a scheduler that is being connected to.
+    pub(crate) fn held_jobs(&self) -> Vec<control::HeldJob> {
+        self.0.state.lock().owners.held()
+    }
+
+    /// Stops tasks of a job and drops what they wrote, on behalf of the owner with this fencing token.
+    pub(crate) fn abort(&self, abort: &control::Abort) -> Result<()> {
+        for key in &abort.tasks {
+            let job: JobId = key.job_id.parse()?;
+            let task = TaskId { stage: StageId(key.stage), task: key.task, attempt: key.attempt };
+            let state = self.0.state.lock();
+            if !state.owners.allows(&job, abort.owner_revision) {
+                continue;
+            }
+            // Cancelled before its output is dropped: should it finish in between, it cleans up itself.
+            if let Some(cancel) = state.running.get(&(job.clone(), task)) {
+                cancel.cancel();
+            }
+            drop(state);
+            self.0.runner.store.abort(&job, task);
+        }
         Ok(())
     }
 
     /// Drops the plan of a stage.
-    pub(crate) fn stage_done(&self, job: &str, stage: u32) -> Result<()> {
-        self.0.runner.plans.drop_stage(&job.parse()?, StageId(stage));
+    pub(crate) fn stage_done(&self, done: &control::StageDone) -> Result<()> {
+        let job: JobId = done.job_id.parse()?;
+        if self.0.state.lock().owners.allows(&job, done.owner_revision) {
+            self.0.runner.plans.drop_stage(&job, StageId(done.stage));
+        }
         Ok(())
     }
 
     /// Drops the output of a stage, and its plan.
-    pub(crate) fn free_stage(&self, job: &str, stage: u32) -> Result<()> {
-        let (job, stage) = (job.parse()?, StageId(stage));
-        self.0.runner.plans.drop_stage(&job, stage);
-        self.0.runner.store.free_stage(&job, stage);
+    pub(crate) fn free_stage(&self, free: &control::FreeStage) -> Result<()> {
+        let (job, stage) = (free.job_id.parse()?, StageId(free.stage));
+        if self.0.state.lock().owners.allows(&job, free.owner_revision) {
+            self.0.runner.plans.drop_stage(&job, stage);
+            self.0.runner.store.free_stage(&job, stage);
+        }
         Ok(())
     }
 
     /// Stops the tasks of a job and drops everything it held.
-    pub(crate) fn free_job(&self, job: &str) -> Result<()> {
-        let job: JobId = job.parse()?;
-        self.free(&job);
+    pub(crate) fn free_job(&self, free: &control::FreeJob) -> Result<()> {
+        let job: JobId = free.job_id.parse()?;
+        let mut state = self.0.state.lock();
+        if state.owners.allows(&job, free.owner_revision) {
+            state.owners.ended(&job, free.owner_revision);
+            self.free(&job, state);
+        }
         Ok(())
     }
 
-    fn free(&self, job: &JobId) {
-        let mut state = self.0.state.lock();
+    fn free(&self, job: &JobId, mut state: MutexGuard<'_, State>) {
         state.running.iter().filter(|((of, _), _)| of == job).for_each(|(_, cancel)| cancel.cancel());
-        if let Some(owner) = state.owners.remove(job) {
-            owner.outcomes.forget_job(job);
-        }
+        state.owners.forget(job);
         drop(state);
         self.0.runner.plans.drop_job(job);
         self.0.runner.store.free_job(job);
@@ -254,13 +297,10 @@ impl Tasks {
 
     /// Frees all jobs of a scheduler that is gone, unless another one has taken them over.
     pub(crate) fn free_jobs_of(&self, scheduler: &SchedulerId) {
-        let state = self.0.state.lock();
-        let jobs: Vec<JobId> =
-            state.owners.iter().filter(|(_, owner)| owner.id == *scheduler).map(|(job, _)| job.clone()).collect();
-        drop(state);
+        let jobs = self.0.state.lock().owners.jobs_of(scheduler);
         for job in jobs {
             tracing::info!(job_id = %job, scheduler_id = %scheduler, "freeing a job whose scheduler is gone");
-            self.free(&job);
+            self.free(&job, self.0.state.lock());
         }
     }
 
@@ -273,6 +313,19 @@ impl Tasks {
 /// A task's key as the protocol has it.
 pub(crate) fn task_key(job: &JobId, task: TaskId) -> control::TaskKey {
     control::TaskKey { job_id: job.to_string(), stage: task.stage.0, task: task.task, attempt: task.attempt }
+}
+
+/// The outcome of a task whose whole output is here, as far as that tells.
+fn outcome_of_held(job: &JobId, task: TaskId, written: &Written) -> control::Outcome {
+    let succeeded = control::Succeeded {
+        partitions: written.pieces.iter().map(|piece| piece.partition).collect(),
+        rows: written.pieces.iter().map(|piece| piece.rows).collect(),
+        bytes: written.pieces.iter().map(|piece| piece.bytes).collect(),
+        operators: vec![],
+        spilled_bytes: written.spilled_bytes,
+    };
+    let result = Some(control::outcome::Result::Succeeded(succeeded));
+    control::Outcome { key: Some(task_key(job, task)), started_micros: 0, ended_micros: 0, result }
 }
 
 fn micros_now() -> i64 {

@@ -102,9 +102,9 @@ async fn given_more_tasks_than_slots_when_launched_then_the_rest_is_handed_back_
     assert_eq!(offer.slots_received, 4);
 
     let first = TaskKey { job_id: "j".to_owned(), stage: 1, task: 0, attempt: 0 };
-    scheduler.tell("a", ToExecutor::Abort(Abort { tasks: vec![first] })).await;
+    scheduler.tell("a", ToExecutor::Abort(Abort { tasks: vec![first], owner_revision: 0 })).await;
     scheduler.wait_for_offer("a", 1).await;
-    scheduler.tell("a", ToExecutor::FreeJob(FreeJob { job_id: "j".to_owned() })).await;
+    scheduler.tell("a", ToExecutor::FreeJob(FreeJob { job_id: "j".to_owned(), owner_revision: 0 })).await;
     scheduler.wait_for_offer("a", 2).await;
     a.wait_until("all is stopped", |stats| {
         stats.running_tasks == 0 && stats.pending_outcomes == 0 && stats.memory_reserved_bytes == 0

@@ -89,11 +89,11 @@ async fn two_stage_query(settings: fn() -> ExecutorSettings, rows: i64, check: i
     for executor in [&a, &b] {
         for stage in 1..=3 {
             let job_id = JOB.to_owned();
-            scheduler.tell(&executor.id, ToExecutor::StageDone(StageDone { job_id, stage })).await;
+            scheduler.tell(&executor.id, ToExecutor::StageDone(StageDone { job_id, stage, owner_revision: 0 })).await;
         }
-        let free = FreeStage { job_id: JOB.to_owned(), stage: 1 };
+        let free = FreeStage { job_id: JOB.to_owned(), stage: 1, owner_revision: 0 };
         scheduler.tell(&executor.id, ToExecutor::FreeStage(free)).await;
-        scheduler.tell(&executor.id, ToExecutor::FreeJob(FreeJob { job_id: JOB.to_owned() })).await;
+        scheduler.tell(&executor.id, ToExecutor::FreeJob(FreeJob { job_id: JOB.to_owned(), owner_revision: 0 })).await;
         executor
             .wait_until("everything is freed", |stats| {
                 stats.exchange_pieces == 0

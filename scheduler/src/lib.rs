@@ -27,5 +27,7 @@ mod server;
 pub mod sessions;
 pub mod store;
 mod sweep;
+mod takeover;
+pub mod tickets;
 
 pub use server::{Scheduler, SchedulerOptions};

@@ -85,18 +85,37 @@ async fn keep(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration, 
     }
 }
 
-/// Addresses (host:port) of the control services of all live schedulers, kept up to date while the handle lives.
+/// An address (host:port) of every live scheduler, kept up to date while the handle lives.
 pub type Schedulers = watch::Receiver<BTreeMap<SchedulerId, String>>;
 
-/// Watches the schedulers. Fails if the first look does.
+/// Watches the control services of the schedulers. Fails if the first look does.
 pub async fn watch_schedulers(store: Arc<dyn StateStore>) -> Result<(Schedulers, AbortOnDropHandle<()>)> {
+    watch_addresses(store, |record| Some(record.control_address)).await
+}
+
+/// Watches where clients may be sent: Flight SQL of the schedulers whose operator has set an address. Fails if the first
+/// look does.
+pub async fn watch_advertised(store: Arc<dyn StateStore>) -> Result<(Schedulers, AbortOnDropHandle<()>)> {
+    watch_addresses(store, |record| record.advertised.then_some(record.flight_sql_address)).await
+}
+
+async fn watch_addresses(
+    store: Arc<dyn StateStore>,
+    address: fn(SchedulerRecord) -> Option<String>,
+) -> Result<(Schedulers, AbortOnDropHandle<()>)> {
     let (sender, receiver) = watch::channel(BTreeMap::new());
+    let read = move |entry: &Entry| {
+        let record: SchedulerRecord = records::decode(entry)
+            .inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out"))
+            .ok()?;
+        Some((record.scheduler_id.parse().ok()?, address(record)?))
+    };
     let handle = follow(store, records::SCHEDULERS, move |update| match update {
         Update::Snapshot(entries) => {
-            sender.send_replace(entries.iter().filter_map(address).collect());
+            sender.send_replace(entries.iter().filter_map(read).collect());
         }
         Update::Event(WatchEvent::Put(entry)) => {
-            if let Some((id, address)) = address(&entry) {
+            if let Some((id, address)) = read(&entry) {
                 sender.send_modify(|all| {
                     all.insert(id, address);
                 });
@@ -115,10 +134,4 @@ pub async fn watch_schedulers(store: Arc<dyn StateStore>) -> Result<(Schedulers,
     })
     .await?;
     Ok((receiver, handle))
-}
-
-fn address(entry: &Entry) -> Option<(SchedulerId, String)> {
-    let record: SchedulerRecord =
-        records::decode(entry).inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out")).ok()?;
-    Some((record.scheduler_id.parse().ok()?, record.control_address))
 }

@@ -14,6 +14,12 @@ pub(crate) mod springald_scheduler {
     pub fn job_seconds() -> Histogram;
     /// Tasks whose outcome came, by outcome: succeeded, failed.
     pub fn tasks_total(outcome: &'static str) -> Counter;
+    /// Jobs taken over from schedulers that were gone.
+    pub fn jobs_taken_over_total() -> Counter;
+    /// Jobs given up because another scheduler owned them.
+    pub fn jobs_fenced_total() -> Counter;
+    /// Task attempts of such jobs, or of executors that came back, that were kept instead of being run again.
+    pub fn tasks_adopted_total() -> Counter;
     /// Executors with a control stream to this scheduler.
     pub fn executors_connected() -> Gauge;
     /// Slots of those executors.

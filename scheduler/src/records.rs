@@ -3,8 +3,9 @@
 //! ```text
 //! schedulers/<id>         SchedulerRecord  lease     jobs/record/<job>          JobRecord
 //! executors/<id>          ExecutorRecord   lease     jobs/plan/<job>/<n>        StagePlans, zstd, in chunks
-//! jobs/owner/<job>        OwnerRecord      lease     jobs/outcomes/<job>/<seq>  OutcomeBatch
-//! jobs/cancel/<job>       reason                     catalog/…, sessions/…      see their modules
+//! jobs/owner/<job>        OwnerRecord      lease     jobs/outcomes/<job>/<n>    OutcomeBatch
+//! jobs/cancel/<job>       reason                     cluster/ticket-key         random bytes
+//! catalog/…, sessions/…   see their modules
 //! ```
 //!
 //! Records of one kind stand together, so that listing jobs does not read their plans.
@@ -15,10 +16,12 @@ use bytes::Bytes;
 use prost::Message;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ExecutorId, JobId, SchedulerId};
-use springald_proto::records::{JobStatus, StagePlans};
+use springald_proto::records::{JobRecord, JobStatus, StagePlans};
 
 use crate::store::Entry;
 
+/// Key of the key with which the cluster's tickets are signed.
+pub const TICKET_KEY: &str = "cluster/ticket-key";
 /// Prefix of all scheduler records.
 pub const SCHEDULERS: &str = "schedulers/";
 /// Prefix of all executor records.
@@ -43,9 +46,12 @@ pub fn job_key(job: &JobId) -> String {
     format!("{JOB_RECORDS}{job}")
 }
 
+/// Prefix of the owners of all jobs.
+pub const OWNERS: &str = "jobs/owner/";
+
 /// Key of a job's owner: exists as long as the owner lives; its revision is the fencing token.
 pub fn owner_key(job: &JobId) -> String {
-    format!("jobs/owner/{job}")
+    format!("{OWNERS}{job}")
 }
 
 /// Prefix of the chunks of a job's plans.
@@ -58,9 +64,10 @@ pub fn outcomes_prefix(job: &JobId) -> String {
     format!("jobs/outcomes/{job}/")
 }
 
-/// Key of one batch of outcomes; batches sort in the order in which they were written.
-pub fn outcomes_key(job: &JobId, sequence: u64) -> String {
-    format!("{}{sequence:016x}", outcomes_prefix(job))
+/// Key of one batch of outcomes; batches sort in the order in which they were written: those of a later owner, whose
+/// fencing token is higher, after those of an earlier one.
+pub fn outcomes_key(job: &JobId, owner_revision: u64, sequence: u64) -> String {
+    format!("{}{owner_revision:016x}-{sequence:08x}", outcomes_prefix(job))
 }
 
 /// Key of the request to cancel a job.
@@ -91,9 +98,22 @@ pub fn plan_chunks(plans: &StagePlans) -> Result<Vec<Bytes>> {
     Ok((0..packed.len()).step_by(CHUNK_BYTES).map(|at| packed.slice(at..packed.len().min(at + CHUNK_BYTES))).collect())
 }
 
+/// The plans in these chunks. Fails if they are not what [`plan_chunks`] made.
+pub fn plans_of_chunks(chunks: &[Entry]) -> Result<StagePlans> {
+    let unreadable = || Error::internal("the job's stored plans cannot be read");
+    let packed: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.value.iter().copied()).collect();
+    let plain = zstd::stream::decode_all(packed.as_slice()).map_err(|error| unreadable().with_source(error))?;
+    StagePlans::decode(plain.as_slice()).map_err(|error| unreadable().with_source(error))
+}
+
 /// Microseconds since the Unix epoch: for people and for expiry, never for ordering.
 pub fn now_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// True if somebody must own the job: it has not ended, or its result waits to be fetched.
+pub fn needs_owner(record: &JobRecord) -> bool {
+    record.result_held || !has_ended(record.status())
 }
 
 /// True for states that a job does not leave.

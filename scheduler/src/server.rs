@@ -29,11 +29,12 @@ use crate::control::ControlService;
 use crate::dispatch::{DispatchOptions, Dispatcher};
 use crate::engine::{Engine, EngineParts};
 use crate::follow::{Update, follow};
-use crate::membership::Membership;
+use crate::membership::{Membership, watch_advertised};
 use crate::net::{advertised, listen};
 use crate::sessions::Sessions;
 use crate::store::{StateStore, WatchEvent};
-use crate::{flight_sql, records, rest, sweep};
+use crate::tickets::Tickets;
+use crate::{flight_sql, records, rest, sweep, takeover};
 
 /// Memory of queries that the scheduler runs itself: those over no stored data.
 const LOCAL_QUERY_MEMORY: usize = 512 << 20;
@@ -64,7 +65,8 @@ pub struct Scheduler {
     rest: SocketAddr,
     tracker: TaskTracker,
     shutdown: CancellationToken,
-    _cancels: AbortOnDropHandle<()>,
+    /// Watches of the store, which end with this.
+    _watches: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Scheduler {
@@ -84,12 +86,14 @@ impl Scheduler {
             rest_address: advertised(&own.advertise, rest),
             telemetry_address,
             started_micros: records::now_micros(),
+            advertised: !own.advertise.is_empty(),
         };
 
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let catalog = Catalog::open(Arc::clone(&store)).await?;
         let sessions = Sessions::open(Arc::clone(&store)).await?;
-        let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
+        let dispatcher =
+            Dispatcher::start(id.clone(), dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
         let membership = Membership::join(
             Arc::clone(&store),
             records::scheduler_key(&id),
@@ -99,9 +103,12 @@ impl Scheduler {
             shutdown.clone(),
         )
         .await?;
+        let (advertised, advertised_watch) = watch_advertised(Arc::clone(&store)).await?;
         let engine = Arc::new(Engine::new(EngineParts {
             scheduler: id.clone(),
             membership,
+            tickets: Tickets::open(store.as_ref(), own.job_retention.0).await?,
+            advertised,
             store: Arc::clone(&store),
             base: base_session(&catalog, object_stores)?,
             catalog,
@@ -112,7 +119,10 @@ impl Scheduler {
             max_local_jobs: own.max_jobs,
         }));
         let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
-        sweep::start(store, own.job_retention.0, &tracker, shutdown.clone());
+        let executors = follow_executors(Arc::clone(&store), dispatcher.clone()).await?;
+        let (suspects, owners) =
+            takeover::start(Arc::clone(&store), Arc::clone(&engine), &tracker, shutdown.clone()).await?;
+        sweep::start(store, own.job_retention.0, suspects, &tracker, shutdown.clone());
 
         let control_service = ControlService::new(cluster, id.clone(), dispatcher, tracker.clone(), shutdown.clone());
         serve_control(control_listener, control_service, &tracker, shutdown.clone());
@@ -124,7 +134,15 @@ impl Scheduler {
         );
         serve_rest(rest_listener, Arc::clone(&engine), &tracker, shutdown.clone());
         tracing::info!(scheduler_id = %id, %flight_sql, %control, %rest, "scheduler started");
-        Ok(Self { engine, flight_sql, control, rest, tracker, shutdown, _cancels: cancels })
+        Ok(Self {
+            engine,
+            flight_sql,
+            control,
+            rest,
+            tracker,
+            shutdown,
+            _watches: vec![advertised_watch, cancels, executors, owners],
+        })
     }
 
     /// The engine, for those in the same process.
@@ -208,6 +226,18 @@ async fn follow_cancels(store: Arc<dyn StateStore>, engine: Arc<Engine>) -> Resu
             let engine = Arc::clone(&engine);
             handle.spawn(async move { engine.cancel_here(&job, &why).await });
         }
+    })
+    .await
+}
+
+/// A dead process breaks its stream at once; a dead link does not: then the lease tells.
+async fn follow_executors(store: Arc<dyn StateStore>, dispatcher: Dispatcher) -> Result<AbortOnDropHandle<()>> {
+    let handle = tokio::runtime::Handle::current();
+    follow(store, records::EXECUTORS, move |update| {
+        let Update::Event(WatchEvent::Deleted { key }) = update else { return };
+        let Some(Ok(executor)) = key.strip_prefix(records::EXECUTORS).map(str::parse) else { return };
+        let dispatcher = dispatcher.clone();
+        handle.spawn(async move { dispatcher.executor_lease_ended(executor).await });
     })
     .await
 }

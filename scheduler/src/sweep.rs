@@ -1,5 +1,5 @@
-//! Keeps the job records in order: what was kept for long enough goes, and what nobody runs any more is said to have
-//! failed.
+//! Keeps the job records in order: what was kept for long enough goes, and jobs that nobody owns are named to
+//! [`takeover`](crate::takeover).
 //!
 //! Every scheduler sweeps. All changes are conditioned on what was read, so that sweeps of several schedulers, and a
 //! sweep and a job's owner, cannot get in each other's way.
@@ -16,10 +16,13 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::springald_scheduler as metrics;
 use crate::records;
 use crate::store::{Change, Committed, Condition, Entry, StateStore, Transaction};
+use crate::takeover::Suspects;
 
 /// Sweeps are this far apart, or a tenth of the retention if that is shorter, but never less than the shortest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// What a scheduler was to run itself, and which is gone now, is run by another one if a client asks within this time.
+const LOCAL_GRACE: Duration = Duration::from_secs(60);
 /// Records read at a time.
 const PAGE: usize = 200;
 
@@ -27,22 +30,27 @@ const PAGE: usize = 200;
 pub(crate) fn start(
     store: Arc<dyn StateStore>,
     retention: Duration,
+    suspects: Suspects,
     tracker: &TaskTracker,
     shutdown: CancellationToken,
 ) {
     let pause = (retention / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     tracker.spawn(shutdown.run_until_cancelled_owned(async move {
         loop {
-            if let Err(error) = sweep(store.as_ref(), retention, records::now_micros()).await {
+            let orphans = |job| suspects.name(job);
+            if let Err(error) = sweep(store.as_ref(), retention, records::now_micros(), &orphans).await {
                 tracing::warn!(%error, "the job records could not all be looked at");
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = suspects.missed() => {}
+            }
         }
     }));
 }
 
-/// One sweep, at `now` (microseconds since the epoch).
-async fn sweep(store: &dyn StateStore, retention: Duration, now: i64) -> Result<()> {
+/// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over.
+async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(impl Fn(JobId) + Sync)) -> Result<()> {
     let oldest = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
     let mut after = None;
     loop {
@@ -56,8 +64,13 @@ async fn sweep(store: &dyn StateStore, retention: Duration, now: i64) -> Result<
                 }
             };
             let Ok(job) = record.job_id.parse::<JobId>() else { continue };
-            if !records::has_ended(record.status()) {
-                fail_if_orphaned(store, entry, &job, record, now).await?;
+            if records::needs_owner(&record) {
+                if store.get(&records::owner_key(&job)).await?.is_none() {
+                    match record.local {
+                        true => fail_local(store, entry, &job, record, now).await?,
+                        false => orphan(job),
+                    }
+                }
             } else if record.ended_micros < oldest {
                 expire(store, entry, &job).await?;
             }
@@ -69,15 +82,9 @@ async fn sweep(store: &dyn StateStore, retention: Duration, now: i64) -> Result<
     }
 }
 
-/// An owner's record lives and dies with its lease: without one, nobody runs the job.
-async fn fail_if_orphaned(
-    store: &dyn StateStore,
-    entry: &Entry,
-    job: &JobId,
-    mut record: JobRecord,
-    now: i64,
-) -> Result<()> {
-    if store.get(&records::owner_key(job)).await?.is_some() {
+/// A query that its scheduler was to run itself, and nobody asked for since that scheduler was lost.
+async fn fail_local(store: &dyn StateStore, entry: &Entry, job: &JobId, mut record: JobRecord, now: i64) -> Result<()> {
+    if now.saturating_sub(record.submitted_micros) < LOCAL_GRACE.as_micros() as i64 {
         return Ok(());
     }
     let scheduler = std::mem::take(&mut record.scheduler_id);
@@ -157,21 +164,39 @@ mod tests {
         let old = put(&store, JobStatus::Succeeded, now - two_hours, false).await;
         let held = put(&store, JobStatus::Succeeded, now - two_hours, true).await;
         let young = put(&store, JobStatus::Failed, now - 1, false).await;
-        sweep(&store, HOUR, now).await.expect("swept");
+        sweep(&store, HOUR, now, &|_| ()).await.expect("swept");
         assert_eq!(record(&store, &old).await, None);
         assert!(store.list(&records::plan_prefix(&old), None, 1).await.expect("listed").is_empty());
         assert!(record(&store, &held).await.is_some() && record(&store, &young).await.is_some());
     }
 
     #[tokio::test]
-    async fn given_a_job_that_nobody_owns_when_swept_then_it_has_failed_and_says_so() {
+    async fn given_jobs_that_nobody_owns_when_swept_then_they_are_named() {
         let store = EmbeddedStore::in_memory().expect("opened");
         let lost = put(&store, JobStatus::Running, 0, false).await;
-        let runs = put(&store, JobStatus::Queued, 0, true).await;
-        sweep(&store, HOUR, records::now_micros()).await.expect("swept");
-        let lost = record(&store, &lost).await.expect("kept");
-        assert_eq!((lost.status(), lost.scheduler_id.as_str()), (JobStatus::Failed, "s-1"));
-        assert!(lost.error.contains("s-1") && lost.ended_micros > 0, "{lost:?}");
-        assert_eq!(record(&store, &runs).await.expect("kept").status(), JobStatus::Queued);
+        put(&store, JobStatus::Queued, 0, true).await;
+        put(&store, JobStatus::Succeeded, records::now_micros(), false).await;
+        let named = parking_lot::Mutex::new(vec![]);
+        sweep(&store, HOUR, records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
+        assert_eq!(*named.lock(), [lost]);
+    }
+
+    #[tokio::test]
+    async fn given_a_query_that_its_scheduler_was_to_run_itself_when_nobody_asks_then_it_has_failed_after_a_while() {
+        let store = EmbeddedStore::in_memory().expect("opened");
+        let job = put(&store, JobStatus::Running, 0, false).await;
+        let mut local = record(&store, &job).await.expect("there");
+        local.local = true;
+        local.submitted_micros = records::now_micros();
+        let write = Change::Put { key: records::job_key(&job), value: records::encode(&local), lease: None };
+        store.transact(Transaction { conditions: vec![], changes: vec![write] }).await.expect("written");
+        let nobody = |job: JobId| panic!("{job} was named");
+        sweep(&store, HOUR, local.submitted_micros, &nobody).await.expect("swept");
+        assert_eq!(record(&store, &job).await.expect("kept").status(), JobStatus::Running);
+        let later = local.submitted_micros + 2 * LOCAL_GRACE.as_micros() as i64;
+        sweep(&store, HOUR, later, &nobody).await.expect("swept");
+        let failed = record(&store, &job).await.expect("kept");
+        assert_eq!((failed.status(), failed.scheduler_id.as_str()), (JobStatus::Failed, "s-1"));
+        assert!(failed.error.contains("s-1") && failed.ended_micros > 0, "{failed:?}");
     }
 }

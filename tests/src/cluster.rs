@@ -133,6 +133,41 @@ impl Cluster {
         self.executors.remove(0).process.kill();
     }
 
+    /// Kills a scheduler; what is left of it can still be asked for its events.
+    ///
+    /// # Panics
+    /// If there is none with this number.
+    pub fn kill_scheduler(&mut self, number: usize) -> Scheduler {
+        let mut scheduler = self.schedulers.remove(number);
+        scheduler.process.kill();
+        scheduler
+    }
+
+    /// A session with the first scheduler that goes on at the others.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    pub async fn client_of_all(&self) -> Client {
+        let urls: Vec<&str> = self.schedulers.iter().map(|scheduler| scheduler.flight_sql.as_str()).collect();
+        Client::connect(&urls.join(",")).await.expect("a session")
+    }
+
+    /// The sum of a metric over all executors; those that have none, because it has a label and was never counted, add
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why one did not answer.
+    pub async fn total(&self, metric: &str) -> Result<f64, String> {
+        let mut total = 0.0;
+        for executor in &self.executors {
+            total += match executor.telemetry.metric(metric).await {
+                Err(why) if why.starts_with("there is no metric") => 0.0,
+                value => value?,
+            };
+        }
+        Ok(total)
+    }
+
     /// The live executors, as REST of the first scheduler shows them.
     ///
     /// # Errors

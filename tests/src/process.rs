@@ -101,12 +101,20 @@ impl Process {
     /// # Panics
     /// If it does not end in time, with status 0.
     pub async fn stop(&mut self) {
-        // The standard library sends no signal but SIGKILL, and every shell knows kill.
-        let kill = format!("kill -TERM {}", self.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
-        assert!(sent.success(), "{}: {kill}: {sent}", self.name);
+        self.signal("TERM");
         let status = self.ended(STOP_DEADLINE).await;
         assert!(status.success(), "{} ended with {status} when it was told to end:\n{}", self.name, self.errors());
+    }
+
+    /// Sends it a signal, as `STOP`.
+    ///
+    /// # Panics
+    /// If it has ended already.
+    pub fn signal(&self, name: &str) {
+        // The standard library sends no signal but SIGKILL, and every shell knows kill.
+        let kill = format!("kill -{name} {}", self.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(sent.success(), "{}: {kill}: {sent}", self.name);
     }
 
     /// Kills it (SIGKILL), as a crash would.

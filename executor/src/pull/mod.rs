@@ -142,9 +142,10 @@ impl Supervisor {
 
     /// One stream, from connecting until it breaks; true if it was open.
     async fn connect(&self, scheduler: &Scheduler, address: &str) -> bool {
+        let hello = Hello { jobs: self.tasks.held_jobs(), ..self.hello.clone() };
         let opened = tokio::select! {
             () = self.cancel.cancelled() => return false,
-            opened = ControlStream::open(address, self.hello.clone()) => opened,
+            opened = ControlStream::open(address, hello) => opened,
         };
         let stream = match opened {
             Ok(stream) => stream,

@@ -106,10 +106,15 @@ impl ControlStream {
             Incoming::Acknowledged(acknowledged) => {
                 self.reports.acknowledge(acknowledged.sequence, &scheduler.outcomes);
             }
-            Incoming::Abort(abort) => abort.tasks.iter().try_for_each(|key| tasks.abort(key))?,
-            Incoming::StageDone(done) => tasks.stage_done(&done.job_id, done.stage)?,
-            Incoming::FreeStage(free) => tasks.free_stage(&free.job_id, free.stage)?,
-            Incoming::FreeJob(free) => tasks.free_job(&free.job_id)?,
+            Incoming::Abort(abort) => tasks.abort(&abort)?,
+            Incoming::StageDone(done) => tasks.stage_done(&done)?,
+            Incoming::FreeStage(free) => tasks.free_stage(&free)?,
+            Incoming::FreeJob(free) => tasks.free_job(&free)?,
+            Incoming::Adopt(adopt) => {
+                if let Some(holdings) = tasks.adopt(scheduler, &adopt)? {
+                    self.send(Outgoing::Holdings(holdings)).await?;
+                }
+            }
         }
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! The actor: takes commands, folds them into the jobs, and sends what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use springald_core::error::{Error, ErrorCode, FailureClass, Result};
-use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::ids::{ExecutorId, JobId, SchedulerId, StageId, TaskId};
 use springald_proto::control::{
-    Abort, Acknowledged, ExecutorMessage, FailureClass as WireClass, FreeJob, FreeStage, Hello,
-    Launch as LaunchMessage, Outcome, OutcomeReport, StageDone, TaskKey, TaskSlice, executor_message, outcome,
-    scheduler_message::Message,
+    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, HeldJob, Hello, Launch as LaunchMessage, Outcome,
+    OutcomeReport, StageDone, TaskSlice, executor_message, outcome, scheduler_message::Message,
 };
 use springald_proto::records::{JobStatus, RecordedOutcome};
 use tokio::sync::{mpsc, watch};
@@ -17,26 +16,38 @@ use tokio_util::sync::CancellationToken;
 use super::executors::Peers;
 use super::job_entry::JobEntry;
 use super::journal::{Ack, Entry, Journal};
+use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, schedule};
-use crate::job::{Action, Event, Failure, Launch, PartitionSize, Status};
+use crate::job::{Action, Event, Launch, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
 use crate::records;
 
 const TICK: Duration = Duration::from_millis(250);
 const COMMANDS_PER_TURN: usize = 256;
+/// So long it is remembered that a job went to another scheduler: executors hear of it by then.
+const RELEASED_MEMORY: Duration = Duration::from_secs(600);
 
 pub(super) struct Actor {
-    options: DispatchOptions,
+    scheduler: SchedulerId,
+    pub(super) options: DispatchOptions,
     journal: Journal,
     shape: watch::Sender<ClusterShape>,
-    jobs: BTreeMap<JobId, JobEntry>,
-    peers: Peers,
+    pub(super) jobs: BTreeMap<JobId, JobEntry>,
+    pub(super) peers: Peers,
+    /// Jobs that went to other schedulers: what executors hold of them must not be freed from here.
+    pub(super) released: HashMap<JobId, Instant>,
 }
 
 impl Actor {
-    pub(super) fn new(options: DispatchOptions, journal: Journal, shape: watch::Sender<ClusterShape>) -> Self {
-        Self { options, journal, shape, jobs: BTreeMap::new(), peers: Peers::default() }
+    pub(super) fn new(
+        scheduler: SchedulerId,
+        options: DispatchOptions,
+        journal: Journal,
+        shape: watch::Sender<ClusterShape>,
+    ) -> Self {
+        let (jobs, peers, released) = (BTreeMap::new(), Peers::default(), HashMap::new());
+        Self { scheduler, options, journal, shape, jobs, peers, released }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
@@ -81,12 +92,23 @@ impl Actor {
             }
             Command::ExecutorSaid { executor, stream, message } => self.executor_said(&executor, stream, message),
             Command::ExecutorGone { executor, stream } => self.executor_gone(&executor, stream),
+            Command::ExecutorLeaseEnded { executor } => {
+                if let Some(stream) = self.peers.get(&executor).map(|peer| peer.stream) {
+                    self.executor_gone(&executor, stream);
+                }
+            }
             Command::Journaled { executor, stream, sequence } => {
                 if let Some(peer) = self.peers.on_stream(&executor, stream) {
                     peer.send(Message::Acknowledged(Acknowledged { sequence }));
                 }
             }
-            Command::Fenced { job } => self.fenced(&job),
+            Command::Adopt { job, reply } => {
+                let _ = reply.send(self.adopt(*job));
+            }
+            Command::Fenced { job, owner_revision } => self.fenced(&job, owner_revision),
+            Command::JobsHeld { reply } => {
+                let _ = reply.send(self.jobs.keys().cloned().collect());
+            }
         }
     }
 
@@ -109,7 +131,7 @@ impl Actor {
         Ok(view)
     }
 
-    fn apply(&mut self, id: &JobId, event: Event) {
+    pub(super) fn apply(&mut self, id: &JobId, event: Event) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let was = job.graph.status().clone();
         let actions = job.graph.apply(event);
@@ -123,20 +145,22 @@ impl Actor {
     }
 
     fn act(&mut self, id: &JobId, action: Action) {
+        let Some(owner_revision) = self.jobs.get(id).map(|job| job.owner_revision) else { return };
+        let job_id = id.to_string();
         match action {
             // Only offers launch, and those come from `schedule`.
             Action::Launch(_) => {}
             Action::Abort { task, executor } => {
                 if let Some(peer) = self.peers.get_mut(&executor) {
-                    peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)] }));
+                    peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
                 }
             }
             Action::StageDone { stage } => {
                 self.peers.forget_stage(id, stage);
-                self.peers.broadcast(&Message::StageDone(StageDone { job_id: id.to_string(), stage: stage.0 }));
+                self.peers.broadcast(&Message::StageDone(StageDone { job_id, stage: stage.0, owner_revision }));
             }
             Action::FreeStage { stage } => {
-                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id: id.to_string(), stage: stage.0 }));
+                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
                 let over = self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed());
                 if over {
                     self.end(id);
@@ -147,9 +171,10 @@ impl Actor {
         }
     }
 
-    fn finish(&mut self, id: &JobId) {
+    pub(super) fn finish(&mut self, id: &JobId) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.record.set_status(JobStatus::Succeeded);
+        job.record.result_held = true;
         job.record.ended_micros = records::now_micros();
         job.record.waiting_for.clear();
         let record = job.current_record();
@@ -167,7 +192,7 @@ impl Actor {
         self.journal.write(Entry::Record { job: id.clone(), owner_revision, record: Box::new(record) });
     }
 
-    fn fail(&mut self, id: &JobId, code: ErrorCode, message: String) {
+    pub(super) fn fail(&mut self, id: &JobId, code: ErrorCode, message: String) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let status = if code == ErrorCode::Cancelled { JobStatus::Cancelled } else { JobStatus::Failed };
         job.record.set_status(status);
@@ -186,20 +211,28 @@ impl Actor {
     fn end(&mut self, id: &JobId) {
         let Some(job) = self.jobs.remove(id) else { return };
         self.peers.forget_job(id);
-        self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string() }));
-        let record = Box::new(job.current_record());
-        self.journal.write(Entry::End { job: id.clone(), owner_revision: job.owner_revision, record });
+        let owner_revision = job.owner_revision;
+        self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string(), owner_revision }));
+        let mut record = Box::new(job.current_record());
+        record.result_held = false;
+        self.journal.write(Entry::End { job: id.clone(), owner_revision, record });
     }
 
-    /// Another scheduler owns the job: it goes on there, and nothing of it may be touched from here.
-    fn fenced(&mut self, id: &JobId) {
-        if let Some(job) = self.jobs.remove(id) {
-            self.peers.forget_job(id);
-            job.fail(Error::new(
-                ErrorCode::Fenced,
-                format!("job {id} is no longer run by this scheduler; redeem the ticket again"),
-            ));
+    /// Tokens up to this one are void for the job: it goes on at another scheduler, and nothing of it may be touched
+    /// from here.
+    pub(super) fn fenced(&mut self, id: &JobId, owner_revision: u64) {
+        if self.jobs.get(id).is_none_or(|job| job.owner_revision > owner_revision) {
+            return;
         }
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.peers.forget_job(id);
+        self.released.insert(id.clone(), Instant::now());
+        metrics::jobs_fenced_total().inc();
+        tracing::warn!(job_id = %id, owner_revision = job.owner_revision, "this scheduler does not own the job any more");
+        job.fail(Error::new(
+            ErrorCode::Fenced,
+            format!("job {id} is no longer run by this scheduler; redeem the ticket again"),
+        ));
     }
 
     fn reader_came(&mut self, id: &JobId) {
@@ -228,9 +261,28 @@ impl Actor {
             self.executor_gone(&id, old);
         }
         tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
-        self.peers.connect(id, hello, stream, outbox);
+        let held = hello.jobs.clone();
+        self.peers.connect(id.clone(), hello, stream, outbox);
         self.shape_changed();
+        self.reconcile(&id, held);
         Ok(())
+    }
+
+    /// What an executor held when it connected: of jobs that ended while it was away it lets go.
+    fn reconcile(&mut self, executor: &ExecutorId, held: Vec<HeldJob>) {
+        let mut named = BTreeSet::new();
+        for HeldJob { job_id, scheduler_id, owner_revision } in held {
+            let Ok(id) = job_id.parse::<JobId>() else { continue };
+            let ended = !self.jobs.contains_key(&id) && !self.released.contains_key(&id);
+            if ended
+                && scheduler_id == self.scheduler.as_str()
+                && let Some(peer) = self.peers.get_mut(executor)
+            {
+                peer.send(Message::FreeJob(FreeJob { job_id, owner_revision }));
+            }
+            named.insert(id);
+        }
+        self.ask_for_holdings(executor, &named);
     }
 
     fn executor_gone(&mut self, id: &ExecutorId, stream: u64) {
@@ -243,6 +295,7 @@ impl Actor {
         for job in self.jobs.keys().cloned().collect::<Vec<_>>() {
             self.apply(&job, Event::ExecutorLost { executor: id.clone() });
         }
+        self.adoptions_without(id);
     }
 
     fn shape_changed(&self) {
@@ -268,6 +321,7 @@ impl Actor {
                     self.apply(&job, Event::HandedBack { task, executor: executor.clone() });
                 }
             }
+            Some(executor_message::Message::Holdings(holdings)) => self.holdings(executor, holdings),
             Some(executor_message::Message::Hello(_)) | None => {}
         }
     }
@@ -275,29 +329,8 @@ impl Actor {
     fn outcomes(&mut self, executor: &ExecutorId, stream: u64, report: OutcomeReport) {
         let durable = self.journal.has_room(report.outcomes.len() + 1);
         for outcome in report.outcomes {
-            let Some((id, task)) = outcome.key.as_ref().and_then(parse_key) else { continue };
-            let Some(job) = self.jobs.get_mut(&id) else {
-                if let Some(peer) = self.peers.get_mut(executor) {
-                    peer.send(Message::FreeJob(FreeJob { job_id: id.to_string() }));
-                }
-                continue;
-            };
-            let live = job.graph.is_live(task, executor);
-            if live && durable {
-                let outcomes = vec![RecordedOutcome {
-                    executor_id: executor.to_string(),
-                    outcome: Some(without_metrics(&outcome)),
-                }];
-                let owner_revision = job.owner_revision;
-                self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, outcomes });
-            }
-            if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
-                job.measured(task, succeeded);
-            }
-            let succeeded = matches!(&outcome.result, Some(outcome::Result::Succeeded(_)));
-            metrics::tasks_total(if succeeded { "succeeded" } else { "failed" }).inc();
-            if let Some(event) = event_of(task, executor, outcome) {
-                self.apply(&id, event);
+            if let Some((id, task)) = outcome.key.as_ref().and_then(parse_key) {
+                self.outcome(executor, &id, task, outcome, durable);
             }
         }
         if durable {
@@ -305,10 +338,34 @@ impl Actor {
         }
     }
 
+    /// Takes in one outcome; without effect if the attempt is not live, or the job not here (any more).
+    pub(super) fn outcome(&mut self, executor: &ExecutorId, id: &JobId, task: TaskId, outcome: Outcome, durable: bool) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let live = job.graph.is_live(task, executor);
+        if live && durable {
+            let outcomes =
+                vec![RecordedOutcome { executor_id: executor.to_string(), outcome: Some(without_metrics(&outcome)) }];
+            let owner_revision = job.owner_revision;
+            self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, outcomes });
+        }
+        if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
+            job.measured(task, succeeded);
+        }
+        if live {
+            let succeeded = matches!(&outcome.result, Some(outcome::Result::Succeeded(_)));
+            metrics::tasks_total(if succeeded { "succeeded" } else { "failed" }).inc();
+        }
+        if let Some(event) = event_of(task, executor, outcome) {
+            self.apply(id, event);
+        }
+    }
+
     // === time ===
 
     fn tick(&mut self, now: Instant) {
         self.journal.flush();
+        self.settle_adoptions(now);
+        self.released.retain(|_, since| now.duration_since(*since) < RELEASED_MEMORY);
         let mut stops = Vec::new();
         for job in self.jobs.values_mut() {
             if job.deadline.is_some_and(|deadline| now >= deadline) && *job.graph.status() == Status::Running {
@@ -367,6 +424,7 @@ impl Actor {
             inputs,
             tasks,
             trace_id: job.record.trace_id.clone(),
+            owner_revision: job.owner_revision,
         }));
     }
 }
@@ -381,51 +439,4 @@ fn expired(job: &JobEntry) -> Event {
 
 fn millis_of(record: &springald_proto::records::JobRecord) -> i64 {
     (record.ended_micros - record.submitted_micros) / 1000
-}
-
-fn task_key(job: &JobId, task: TaskId) -> TaskKey {
-    TaskKey { job_id: job.to_string(), stage: task.stage.0, task: task.task, attempt: task.attempt }
-}
-
-fn parse_key(key: &TaskKey) -> Option<(JobId, TaskId)> {
-    let task = TaskId { stage: StageId(key.stage), task: key.task, attempt: key.attempt };
-    Some((key.job_id.parse().ok()?, task))
-}
-
-/// What a replay needs of an outcome: operator metrics are for people, and large.
-fn without_metrics(outcome: &Outcome) -> Outcome {
-    let mut outcome = outcome.clone();
-    if let Some(outcome::Result::Succeeded(succeeded)) = &mut outcome.result {
-        succeeded.operators.clear();
-    }
-    outcome
-}
-
-fn event_of(task: TaskId, executor: &ExecutorId, outcome: Outcome) -> Option<Event> {
-    let executor = executor.clone();
-    Some(match outcome.result? {
-        outcome::Result::Succeeded(succeeded) => {
-            let sizes = succeeded.partitions.iter().zip(succeeded.rows.iter().zip(&succeeded.bytes));
-            let sizes = sizes.map(|(partition, (rows, bytes))| PartitionSize {
-                partition: *partition,
-                rows: *rows,
-                bytes: *bytes,
-            });
-            Event::Succeeded { task, executor, sizes: sizes.collect() }
-        }
-        outcome::Result::Failed(failed) => {
-            let class = match failed.class() {
-                WireClass::Transient | WireClass::ExecutorLost => FailureClass::Transient,
-                WireClass::InputLost => FailureClass::InputLost,
-                WireClass::OutOfMemory => FailureClass::OutOfMemory,
-                WireClass::Fatal | WireClass::Unspecified => FailureClass::Fatal,
-            };
-            let lost = failed.lost.and_then(|lost| {
-                let task = TaskId { stage: StageId(lost.stage), task: lost.task, attempt: lost.attempt };
-                Some((task, lost.executor_id.parse().ok()?))
-            });
-            let code = ErrorCode::from_name(&failed.code);
-            Event::Failed { task, executor, failure: Failure { class, code, message: failed.message, lost } }
-        }
-    })
 }

@@ -89,6 +89,11 @@ impl Peers {
         self.peers.remove(id)
     }
 
+    /// The ids of all that are connected.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ExecutorId> {
+        self.peers.keys().cloned()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }

@@ -10,6 +10,7 @@ use springald_proto::control::{OperatorMetrics, StageInput, StagePlan, Succeeded
 use springald_proto::records::{JobRecord, StageSummary};
 use tokio::sync::watch;
 
+use super::adoption::Adoption;
 use super::executors::Peers;
 use super::{JobView, NewJob, ResultPart};
 use crate::job::{JobGraph, Limits, Stage, TaskState};
@@ -35,6 +36,8 @@ pub(super) struct JobEntry {
     pub(super) readers: u32,
     /// When it ends unless a client comes (back); `None` while one is there, and before the first has come.
     pub(super) expires: Option<Instant>,
+    /// Executors are still telling what they have of it: nothing starts before.
+    pub(super) adoption: Option<Adoption>,
 }
 
 impl JobEntry {
@@ -56,6 +59,7 @@ impl JobEntry {
             waiting_since: None,
             readers: 0,
             expires: None,
+            adoption: None,
         };
         for stage in job.stages {
             entry.plans.insert(stage.spec.id, stage.plan);

@@ -106,8 +106,8 @@ struct Pending {
 struct Writer {
     store: Arc<dyn StateStore>,
     actor: mpsc::WeakSender<Command>,
-    /// Number of the next batch of outcomes of each job.
-    sequences: HashMap<JobId, u64>,
+    /// Number of the next batch of outcomes of each job, and the fencing token under which they are counted.
+    sequences: HashMap<JobId, (u64, u64)>,
 }
 
 impl Writer {
@@ -115,7 +115,7 @@ impl Writer {
         let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
         while inbox.recv_many(&mut batch, ENTRIES_PER_BATCH).await > 0 {
             let (jobs, acks) = gather(batch.drain(..));
-            for (job, pending) in jobs {
+            for ((job, _), pending) in jobs {
                 if !self.write(&job, pending, &shutdown).await {
                     return;
                 }
@@ -135,8 +135,8 @@ impl Writer {
                 // After an answer that was lost, the same write is refused because it has ended the job.
                 Ok(Committed::Refused) if pending.ends => break,
                 Ok(Committed::Refused) => {
-                    tracing::warn!(job_id = %job, "another scheduler owns the job now");
-                    self.tell(Command::Fenced { job: job.clone() }).await;
+                    self.sequences.remove(job);
+                    self.tell(Command::Fenced { job: job.clone(), owner_revision: pending.owner_revision }).await;
                     break;
                 }
                 Err(error) => {
@@ -166,9 +166,13 @@ impl Writer {
             changes.push(Change::Delete { key: records::cancel_key(job) });
             changes.push(Change::Delete { key: owner.clone() });
         } else if !pending.outcomes.is_empty() {
-            let sequence = self.sequences.entry(job.clone()).or_default();
+            let counted = self.sequences.entry(job.clone()).or_default();
+            if counted.0 != pending.owner_revision {
+                *counted = (pending.owner_revision, 0);
+            }
+            let sequence = &mut counted.1;
             let batch = OutcomeBatch { outcomes: pending.outcomes.clone() };
-            changes.push(put(records::outcomes_key(job, *sequence), records::encode(&batch)));
+            changes.push(put(records::outcomes_key(job, pending.owner_revision, *sequence), records::encode(&batch)));
             *sequence += 1;
         }
         let condition = Condition::Unchanged { key: owner, mod_revision: pending.owner_revision };
@@ -183,24 +187,25 @@ impl Writer {
     }
 }
 
-fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<JobId, Pending>, Vec<Ack>) {
-    let mut jobs: BTreeMap<JobId, Pending> = BTreeMap::new();
+/// By job and fencing token: what was written under an earlier token of the same job stays apart, and is refused.
+fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending>, Vec<Ack>) {
+    let mut jobs: BTreeMap<(JobId, u64), Pending> = BTreeMap::new();
     let mut acks = Vec::new();
     for entry in batch {
         match entry {
             Entry::Ack(ack) => acks.push(ack),
             Entry::Outcomes { job, owner_revision, outcomes } => {
-                let pending = jobs.entry(job).or_default();
+                let pending = jobs.entry((job, owner_revision)).or_default();
                 pending.owner_revision = owner_revision;
                 pending.outcomes.extend(outcomes);
             }
             Entry::Record { job, owner_revision, record } => {
-                let pending = jobs.entry(job).or_default();
+                let pending = jobs.entry((job, owner_revision)).or_default();
                 pending.owner_revision = owner_revision;
                 pending.record = Some(record);
             }
             Entry::End { job, owner_revision, record } => {
-                let pending = jobs.entry(job).or_default();
+                let pending = jobs.entry((job, owner_revision)).or_default();
                 *pending = Pending { owner_revision, outcomes: vec![], record: Some(record), ends: true };
             }
         }

@@ -12,20 +12,23 @@
 //! journal writes, the control streams send.
 
 mod actor;
+mod adoption;
 mod executors;
 mod job_entry;
 mod journal;
 mod schedule;
+mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::ids::{ExecutorId, JobId, SchedulerId, TaskId};
 use springald_proto::control::{ExecutorMessage, Hello, SchedulerMessage};
 use springald_proto::records::JobRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use adoption::AdoptedJob;
 pub(crate) use journal::end_job;
 
 use crate::planner::{ClusterShape, PlannedStage, StageMetrics};
@@ -85,8 +88,11 @@ pub(crate) enum Command {
     ExecutorConnected { hello: Hello, stream: u64, outbox: ToExecutor, reply: oneshot::Sender<Result<()>> },
     ExecutorSaid { executor: ExecutorId, stream: u64, message: ExecutorMessage },
     ExecutorGone { executor: ExecutorId, stream: u64 },
+    ExecutorLeaseEnded { executor: ExecutorId },
     Journaled { executor: ExecutorId, stream: u64, sequence: u64 },
-    Fenced { job: JobId },
+    Adopt { job: Box<AdoptedJob>, reply: oneshot::Sender<Result<()>> },
+    Fenced { job: JobId, owner_revision: u64 },
+    JobsHeld { reply: oneshot::Sender<Vec<JobId>> },
 }
 
 /// Limits and times of dispatch.
@@ -116,6 +122,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Starts the actor and its journal on `tracker`; both end when `shutdown` is cancelled.
     pub fn start(
+        scheduler: SchedulerId,
         options: DispatchOptions,
         store: Arc<dyn StateStore>,
         tracker: &tokio_util::task::TaskTracker,
@@ -124,7 +131,7 @@ impl Dispatcher {
         let (commands, inbox) = mpsc::channel(COMMANDS_IN_FLIGHT);
         let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, total_slots: 0, largest_slots: 0 });
         let journal = journal::Journal::start(store, commands.downgrade(), tracker, shutdown.clone());
-        tracker.spawn(actor::Actor::new(options, journal, shape_sender).run(inbox, shutdown));
+        tracker.spawn(actor::Actor::new(scheduler, options, journal, shape_sender).run(inbox, shutdown));
         Self { commands, shape }
     }
 
@@ -136,6 +143,27 @@ impl Dispatcher {
     /// Takes over a committed job. `ResourcesExhausted` when too many are there already.
     pub async fn submit(&self, job: NewJob) -> Result<watch::Receiver<JobView>> {
         self.ask(|reply| Command::Submit { job: Box::new(job), reply }).await?
+    }
+
+    /// Goes on with a job that this scheduler has claimed from one that is gone. However many jobs are here already: it
+    /// was accepted once.
+    pub async fn adopt(&self, job: AdoptedJob) -> Result<()> {
+        self.ask(|reply| Command::Adopt { job: Box::new(job), reply }).await?
+    }
+
+    /// Fencing tokens up to this one are void for the job: it is dropped, if it is here under one of them.
+    pub async fn fenced(&self, job: JobId, owner_revision: u64) -> Result<()> {
+        self.tell(Command::Fenced { job, owner_revision }).await
+    }
+
+    /// All jobs that are here.
+    pub async fn jobs_held(&self) -> Result<Vec<JobId>> {
+        self.ask(|reply| Command::JobsHeld { reply }).await
+    }
+
+    /// An executor's lease has ended: whatever its stream looks like, it is not there.
+    pub async fn executor_lease_ended(&self, executor: ExecutorId) -> Result<()> {
+        self.tell(Command::ExecutorLeaseEnded { executor }).await
     }
 
     /// Ends a job. Nothing happens if it is not here or has ended.

@@ -34,7 +34,7 @@ fn offer(
 ) -> Option<(JobId, Launch)> {
     let mut waiting: Vec<(u32, JobId)> = jobs
         .values()
-        .filter(|job| job.graph.ready_tasks() > 0)
+        .filter(|job| job.adoption.is_none() && job.graph.ready_tasks() > 0)
         .map(|job| (job.graph.running_tasks(), job.id.clone()))
         .collect();
     waiting.sort();

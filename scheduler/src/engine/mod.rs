@@ -10,34 +10,41 @@
 
 mod jobs;
 mod local;
-mod remote;
+pub(crate) mod remote;
 mod results;
 mod statement;
+mod stored;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
 use springald_core::settings::QuerySettings;
-use springald_proto::records::{JobRecord, JobStatus, StageInputRecord, StagePlanRecord, StagePlans};
+use springald_proto::records::{JobRecord, JobStatus, OwnerRecord, StagePlans};
 
 pub use jobs::{JobFilter, JobPage};
+pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
 use crate::dispatch::{Dispatcher, JobView, NewJob};
-use crate::membership::Membership;
+use crate::membership::{Membership, Schedulers};
 use crate::planner::{self, Planned, PlannedStage, QueryOptions, Run};
 use crate::records;
 use crate::sessions::{Session, Sessions};
 use crate::store::{Change, Committed, Condition, StateStore, Transaction};
+use crate::tickets::Tickets;
 use local::{LocalJob, LocalJobs};
 use remote::Channels;
 use statement::Prepared;
+
+/// A client waits this long for a job that passes from one scheduler to another.
+const TAKEOVER_DEADLINE: Duration = Duration::from_secs(30);
+const TAKEOVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who asks, and in which session.
 #[derive(Clone, Debug)]
@@ -76,6 +83,10 @@ pub struct EngineParts {
     pub scheduler: SchedulerId,
     /// Its place in the cluster.
     pub membership: Membership,
+    /// What results are asked for with.
+    pub tickets: Tickets,
+    /// Where clients may be sent: Flight SQL of the live schedulers whose operator has set an address.
+    pub advertised: Schedulers,
     /// The durable state.
     pub store: Arc<dyn StateStore>,
     /// The tables.
@@ -106,6 +117,19 @@ impl Engine {
     pub fn new(parts: EngineParts) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
         Self { parts, local, channels: Channels::default() }
+    }
+
+    /// What results are asked for with.
+    pub fn tickets(&self) -> &Tickets {
+        &self.parts.tickets
+    }
+
+    /// Addresses (host:port) at which clients may redeem tickets, this scheduler's first; empty: at the one they know.
+    pub fn advertised(&self) -> Vec<String> {
+        let all = self.parts.advertised.borrow();
+        let own = all.get(&self.parts.scheduler);
+        let others = all.iter().filter(|(id, _)| **id != self.parts.scheduler).map(|(_, address)| address);
+        own.into_iter().chain(others).cloned().collect()
     }
 
     /// The tables.
@@ -170,11 +194,31 @@ impl Engine {
         statement::describe(sql, &state).await
     }
 
-    /// The result of a job, once it is there. Dropping the stream early means that the client went away.
-    pub async fn results(&self, job: &JobId) -> Result<SendableRecordBatchStream> {
-        match self.open_results(job).await {
-            Err(error) if error.code() == ErrorCode::Query => Err(self.explained(job, error).await),
-            opened => opened,
+    /// The result of a job, once it is there. Dropping the stream early means that the client went away. While the job
+    /// passes from a scheduler that is gone to another one, this waits.
+    pub async fn results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
+        let deadline = Instant::now() + TAKEOVER_DEADLINE;
+        loop {
+            match self.open_results(job, resume).await {
+                Err(error) if error.code() == ErrorCode::Fenced && Instant::now() < deadline => {
+                    tokio::time::sleep(TAKEOVER_PAUSE).await;
+                }
+                Err(error) if error.code() == ErrorCode::Query => return Err(self.explained(job, error).await),
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The client has all of a job's result, and nothing of it must be kept any more.
+    pub async fn received(&self, job: &JobId) -> Result<()> {
+        if self.parts.dispatcher.watch(job.clone()).await?.is_some() {
+            return self.parts.dispatcher.result_fetched(job.clone()).await;
+        }
+        match self.owner(job).await? {
+            Some((owner, _)) if owner.scheduler_id != self.parts.scheduler.as_str() => {
+                self.received_elsewhere(job, &owner).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -191,27 +235,40 @@ impl Engine {
         }
     }
 
-    async fn open_results(&self, job: &JobId) -> Result<SendableRecordBatchStream> {
+    async fn open_results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
         if let Some(local) = self.local.take(job) {
-            return self.run_local(job.clone(), local).await;
+            return Ok(Opened::once(self.run_local(job.clone(), local).await?));
         }
         if let Some(view) = self.parts.dispatcher.watch(job.clone()).await? {
-            return results::stream(&self.parts.dispatcher, self.channels.clone(), job.clone(), view).await;
+            let source = (&self.parts.dispatcher, self.channels.clone());
+            return results::stream(source, job.clone(), view, resume).await;
         }
         let entry = self.parts.store.get(&records::job_key(job)).await?;
-        let record: JobRecord = match entry {
-            Some(entry) => records::decode(&entry)?,
-            None => return Err(Error::not_found(format!("there is no job {job}, or its record has expired"))),
-        };
-        match record.status() {
-            JobStatus::Failed | JobStatus::Cancelled => {
-                Err(Error::new(ErrorCode::from_name(&record.error_code), record.error))
+        let entry =
+            entry.ok_or_else(|| Error::not_found(format!("there is no job {job}, or its record has expired")))?;
+        let record: JobRecord = records::decode(&entry)?;
+        if matches!(record.status(), JobStatus::Failed | JobStatus::Cancelled) {
+            return Err(Error::new(ErrorCode::from_name(&record.error_code), record.error));
+        }
+        if record.status() == JobStatus::Succeeded && record.schema.is_empty() {
+            return Ok(Opened::once(statement::no_rows()));
+        }
+        match self.owner(job).await? {
+            Some((owner, revision)) if owner.scheduler_id != self.parts.scheduler.as_str() => {
+                self.results_elsewhere(job, &owner, revision, resume).await
             }
-            JobStatus::Succeeded if record.schema.is_empty() => Ok(statement::no_rows()),
-            JobStatus::Succeeded if self.owner(job).await?.is_none() => {
+            None if !records::needs_owner(&record) => {
                 Err(Error::not_found(format!("the result of job {job} was fetched already, or has expired")))
             }
-            _ => self.results_elsewhere(job).await,
+            None if record.local => match self.claim_local(job, &entry, record).await? {
+                Some(local) => Ok(Opened::once(self.run_local(job.clone(), local).await?)),
+                None => Err(passing(job)),
+            },
+            Some(_) if record.local => {
+                Err(Error::not_found(format!("the result of job {job} is being fetched already, by another request")))
+            }
+            // Nobody's, on its way from one scheduler to another, or ours and about to be here.
+            _ => Err(passing(job)),
         }
     }
 
@@ -252,11 +309,16 @@ impl Engine {
             }
             Run::Stages(stages) => {
                 record.schema = statement::encode_schema(&schema);
+                record.analyze = analyze.is_some();
+                let deadline = (!options.deadline.is_zero()).then(|| Instant::now() + options.deadline);
+                if deadline.is_some() {
+                    let micros = i64::try_from(options.deadline.as_micros()).unwrap_or(i64::MAX);
+                    record.deadline_micros = record.submitted_micros.saturating_add(micros);
+                }
                 let owner_revision = self.commit(&id, &record, &stages).await?;
                 if analyze.is_some() {
                     self.local.put(id.clone(), LocalJob::Analyze { stages: stages.clone() })?;
                 }
-                let deadline = (!options.deadline.is_zero()).then(|| Instant::now() + options.deadline);
                 let job = NewJob { id: id.clone(), record: record.clone(), stages, owner_revision, deadline };
                 if let Err(error) = self.parts.dispatcher.submit(job).await {
                     self.write_failure(&id, record, owner_revision, &error).await;
@@ -299,16 +361,12 @@ impl Engine {
 
     /// Makes a job durable and this scheduler its owner, in one transaction. Gives the fencing token.
     async fn commit(&self, id: &JobId, record: &JobRecord, stages: &[PlannedStage]) -> Result<u64> {
-        let put = |key: String, value, lease| Change::Put { key, value, lease };
-        let owner = springald_proto::records::OwnerRecord { scheduler_id: self.parts.scheduler.to_string() };
-        let mut changes = vec![
-            put(records::job_key(id), records::encode(record), None),
-            put(records::owner_key(id), records::encode(&owner), Some(self.parts.membership.lease())),
-        ];
+        let mut changes: Vec<Change> = self.ownership(id, record).into();
         if !stages.is_empty() {
-            let plans = StagePlans { stages: stages.iter().map(plan_record).collect() };
-            for (number, chunk) in records::plan_chunks(&plans)?.into_iter().enumerate() {
-                changes.push(put(format!("{}{number:04}", records::plan_prefix(id)), chunk, None));
+            let plans = StagePlans { stages: stages.iter().map(stored::to_record).collect() };
+            for (number, value) in records::plan_chunks(&plans)?.into_iter().enumerate() {
+                let key = format!("{}{number:04}", records::plan_prefix(id));
+                changes.push(Change::Put { key, value, lease: None });
             }
         }
         let transaction = Transaction { conditions: vec![Condition::Absent { key: records::job_key(id) }], changes };
@@ -316,6 +374,16 @@ impl Engine {
             Committed::Yes { revision } => Ok(revision),
             Committed::Refused => Err(Error::internal(format!("job id {id} exists already"))),
         }
+    }
+
+    /// The changes that write a job's record and make this scheduler its owner.
+    fn ownership(&self, id: &JobId, record: &JobRecord) -> [Change; 2] {
+        let owner = OwnerRecord { scheduler_id: self.parts.scheduler.to_string() };
+        let lease = Some(self.parts.membership.lease());
+        [
+            Change::Put { key: records::job_key(id), value: records::encode(record), lease: None },
+            Change::Put { key: records::owner_key(id), value: records::encode(&owner), lease },
+        ]
     }
 
     /// Keeps the record of a statement that was carried out at once.
@@ -366,23 +434,10 @@ impl Engine {
     }
 }
 
-fn plan_record(stage: &PlannedStage) -> StagePlanRecord {
-    let spec = &stage.spec;
-    StagePlanRecord {
-        stage: spec.id.0,
-        partitions: spec.partitions,
-        output_partitions: spec.output_partitions,
-        hashed: spec.hashed,
-        whole: spec.whole.is_some(),
-        indeterminate: spec.indeterminate,
-        inputs: spec
-            .inputs
-            .iter()
-            .map(|input| StageInputRecord { stage: input.stage.0, broadcast: input.broadcast })
-            .collect(),
-        plan: Some(stage.plan.clone()),
-        text: stage.text.clone(),
-    }
+/// The job is between two schedulers.
+fn passing(job: &JobId) -> Error {
+    let message = format!("no scheduler runs job {job} at the moment; redeem the ticket again, at any scheduler");
+    Error::new(ErrorCode::Fenced, message)
 }
 
 /// Waits until a job has ended, one way or the other.
@@ -392,7 +447,8 @@ async fn ended(view: &mut tokio::sync::watch::Receiver<JobView>) -> Result<Arc<V
         Ok(JobView::Ready(parts)) => Ok(Arc::clone(parts)),
         Ok(JobView::Failed(error)) => Err(error.clone()),
         Ok(JobView::Pending) | Err(_) => {
-            Err(Error::unavailable("this scheduler is stopping; redeem the ticket again, at any scheduler"))
+            let message = "this scheduler is stopping; redeem the ticket again, at another one";
+            Err(Error::new(ErrorCode::Fenced, message))
         }
     }
 }

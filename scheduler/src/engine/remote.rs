@@ -9,11 +9,9 @@ use std::time::Duration;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
-use arrow_flight::{FlightData, Ticket};
+use arrow_flight::{Action, FlightData, Ticket};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -21,16 +19,30 @@ use prost::Message;
 use springald_core::error::{ERROR_CODE_HEADER, Error, ErrorCode, Result};
 use springald_core::ids::JobId;
 use springald_proto::exchange::{ExchangeTicket, PieceSelection};
-use springald_proto::records::{OwnerRecord, ResultTicket, SchedulerRecord};
+use springald_proto::records::{OwnerRecord, SchedulerRecord};
+use tonic::Request;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
-use super::Engine;
+use super::{Engine, Opened, Resume};
 use crate::dispatch::ResultPart;
 use crate::records;
 use crate::store::{Change, Condition, Transaction};
 
+/// Header of a DoGet: the rows that a client has, `<version>:<rows>`. A client that sends it also sends
+/// [`RESULT_RECEIVED`].
+pub(crate) const RESUME_HEADER: &str = "springald-resume";
+/// Header of its answer: the version of the rows.
+pub(crate) const VERSION_HEADER: &str = "springald-result-version";
+/// Action of a client that has all of a result; its body is the ticket.
+pub(crate) const RESULT_RECEIVED: &str = "springald.ResultReceived";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A peer that is silent is asked whether it is there, and must answer: a stopped process is told from a busy one.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// While another scheduler is waited for, it is made sure this often that it still owns the job.
+const OWNER_CHECK: Duration = Duration::from_millis(500);
 const MESSAGE_LIMIT: usize = 64 << 20;
 const WINDOW: u32 = 8 << 20;
 /// Peers come and go; past this many addresses the pool starts anew.
@@ -55,6 +67,7 @@ impl Channels {
                     .map_err(|error| Error::invalid(format!("{address:?} is not an address")).with_source(error))?
                     .connect_timeout(CONNECT_TIMEOUT)
                     .http2_keep_alive_interval(KEEP_ALIVE)
+                    .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                     .initial_stream_window_size(WINDOW)
                     .initial_connection_window_size(WINDOW)
                     .tcp_nodelay(true);
@@ -92,6 +105,11 @@ fn error_of(status: tonic::Status) -> Error {
     Error::new(code, message)
 }
 
+/// The owner's own word counts; that it could not be asked means that the job passes on.
+fn lost_owner(job: &JobId, status: tonic::Status) -> Error {
+    if status.metadata().contains_key(ERROR_CODE_HEADER) { error_of(status) } else { super::passing(job) }
+}
+
 fn flight_error(error: FlightError) -> Error {
     match error {
         FlightError::Tonic(status) => error_of(*status),
@@ -127,28 +145,91 @@ impl Stream for PartStream {
     }
 }
 
-impl Engine {
-    /// The scheduler that owns a job; `None` if nobody does.
-    pub(super) async fn owner(&self, job: &JobId) -> Result<Option<OwnerRecord>> {
-        self.parts.store.get(&records::owner_key(job)).await?.map(|entry| records::decode(&entry)).transpose()
+impl Resume {
+    /// Reads the header's value. Fails if it is not one that a client of ours would send.
+    pub fn from_header(value: &str) -> Result<Self> {
+        let invalid = || Error::invalid(format!("{RESUME_HEADER} must be <version>:<rows>"));
+        let (version, rows) = value.split_once(':').ok_or_else(invalid)?;
+        if !version.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(invalid());
+        }
+        Ok(Self { version: version.to_owned(), rows: rows.parse().map_err(|_| invalid())?, confirms: true })
     }
 
-    /// Redeems the ticket at the job's owner.
-    pub(super) async fn results_elsewhere(&self, job: &JobId) -> Result<SendableRecordBatchStream> {
-        let gone = || Error::unavailable(format!("the scheduler that ran job {job} is gone; run the query again"));
-        let owner = self.owner(job).await?.ok_or_else(gone)?;
-        let key = records::scheduler_key(&owner.scheduler_id.parse()?);
-        let scheduler: SchedulerRecord = match self.parts.store.get(&key).await? {
-            Some(entry) if owner.scheduler_id != self.parts.scheduler.as_str() => records::decode(&entry)?,
-            _ => return Err(gone()),
+    fn to_header(&self) -> Result<AsciiMetadataValue> {
+        let value = format!("{}:{}", self.version, self.rows);
+        value.parse().map_err(|_| Error::internal(format!("{value:?} does not fit into a header")))
+    }
+}
+
+impl Engine {
+    /// The scheduler that owns a job, and its fencing token; `None` if nobody does.
+    pub(super) async fn owner(&self, job: &JobId) -> Result<Option<(OwnerRecord, u64)>> {
+        match self.parts.store.get(&records::owner_key(job)).await? {
+            Some(entry) => Ok(Some((records::decode(&entry)?, entry.mod_revision))),
+            None => Ok(None),
+        }
+    }
+
+    /// Redeems the ticket at the job's owner. [`ErrorCode::Fenced`] if that one is gone, or going.
+    pub(super) async fn results_elsewhere(
+        &self,
+        job: &JobId,
+        owner: &OwnerRecord,
+        revision: u64,
+        resume: &Resume,
+    ) -> Result<Opened> {
+        let address = self.address_of(job, owner).await?;
+        let mut request = Request::new(self.parts.tickets.ticket(job));
+        if resume.confirms {
+            request.metadata_mut().insert(RESUME_HEADER, resume.to_header()?);
+        }
+        let asking = async {
+            let answer =
+                self.channels.client(&address)?.do_get(request).await.map_err(|status| lost_owner(job, status))?;
+            let version = answer.metadata().get(VERSION_HEADER).and_then(|version| version.to_str().ok());
+            let version = version.unwrap_or_default().to_owned();
+            let part = PartStream::open(answer.into_inner()).await?;
+            let batches = part.batches.map_err(|error| match error.code() {
+                // Between schedulers: to the client it is the same ticket, to be redeemed again.
+                ErrorCode::Unavailable => Error::new(ErrorCode::Fenced, error.message()),
+                _ => error,
+            });
+            let stream = RecordBatchStreamAdapter::new(part.schema, batches.map_err(Into::into));
+            Ok(Opened { stream: Box::pin(stream), version })
         };
-        let handle = ResultTicket { job_id: job.to_string() }.encode_to_vec();
-        let ticket = TicketStatementQuery { statement_handle: handle.into() };
-        let ticket = Ticket { ticket: ticket.as_any().encode_to_vec().into() };
-        let answer = self.channels.client(&scheduler.flight_sql_address)?.do_get(ticket).await.map_err(error_of)?;
-        let part = PartStream::open(answer.into_inner()).await?;
-        let schema = part.schema();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, part.map_err(Into::into))))
+        tokio::select! {
+            opened = asking => opened,
+            () = self.owner_changes(job, revision) => Err(super::passing(job)),
+        }
+    }
+
+    /// Tells the job's owner that its result has arrived.
+    pub(super) async fn received_elsewhere(&self, job: &JobId, owner: &OwnerRecord) -> Result<()> {
+        let address = self.address_of(job, owner).await?;
+        let action = Action::new(RESULT_RECEIVED, self.parts.tickets.ticket(job).ticket);
+        let mut answers = self.channels.client(&address)?.do_action(action).await.map_err(error_of)?.into_inner();
+        while answers.message().await.map_err(error_of)?.is_some() {}
+        Ok(())
+    }
+
+    async fn address_of(&self, job: &JobId, owner: &OwnerRecord) -> Result<String> {
+        let key = records::scheduler_key(&owner.scheduler_id.parse()?);
+        let entry = self.parts.store.get(&key).await?.ok_or_else(|| super::passing(job))?;
+        Ok(records::decode::<SchedulerRecord>(&entry)?.flight_sql_address)
+    }
+
+    /// Waits until the job has another owner, or none.
+    async fn owner_changes(&self, job: &JobId, revision: u64) {
+        loop {
+            tokio::time::sleep(OWNER_CHECK).await;
+            match self.owner(job).await {
+                Ok(Some((_, now))) if now == revision => {}
+                // While the store does not answer, the owner is as good as it was.
+                Err(_) => {}
+                Ok(_) => return,
+            }
+        }
     }
 
     /// Leaves word for the job's owner that it is to be cancelled.

@@ -3,9 +3,9 @@
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use futures::StreamExt;
-use springald_core::error::{Error, Result};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::JobId;
 use tokio::sync::{mpsc, watch};
 
@@ -17,6 +17,34 @@ use crate::dispatch::{Dispatcher, JobView, ResultPart};
 const BATCHES_AHEAD: usize = 4;
 /// How often lost parts are waited for, before the client is told to try again.
 const ROUNDS: u32 = 5;
+/// Length of a version's name: 128 bits.
+const VERSION_BYTES: usize = 16;
+
+/// From where on a client wants a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// The version of which it has rows already; empty: it has none.
+    pub version: String,
+    /// How many, from the first.
+    pub rows: u64,
+    /// It will say when it has all ([`Engine::received`](super::Engine::received)): until then the result stays.
+    pub confirms: bool,
+}
+
+/// A result on its way to a client.
+pub struct Opened {
+    /// The rows: from the first one that the client lacks if it has rows of this version, else from the first of all.
+    pub stream: SendableRecordBatchStream,
+    /// Names these very rows in this very order; empty: the result cannot be had a second time.
+    pub version: String,
+}
+
+impl Opened {
+    /// A result that can be read once.
+    pub(super) fn once(stream: SendableRecordBatchStream) -> Self {
+        Self { stream, version: String::new() }
+    }
+}
 
 /// A client that reads a job's result. Dropped before [`finished`](Self::finished), the client went away.
 pub(super) struct Reader {
@@ -49,29 +77,55 @@ impl Drop for Reader {
 /// Waits for the job, opens the first part, and streams from there. A part that is lost before anything of it has
 /// reached the client is made again and waited for.
 pub(super) async fn stream(
-    dispatcher: &Dispatcher,
-    channels: Channels,
+    (dispatcher, channels): (&Dispatcher, Channels),
     job: JobId,
     mut view: watch::Receiver<JobView>,
-) -> Result<SendableRecordBatchStream> {
+    resume: &Resume,
+) -> Result<Opened> {
     let reader = Reader::new(dispatcher, job.clone()).await?;
     let mut source = Source { dispatcher: dispatcher.clone(), channels, job, rounds: 0 };
     let (parts, first) = source.open_first(&mut view).await?;
+    let version = version_of(&parts);
     let schema: SchemaRef = first.schema();
     let mut builder = RecordBatchReceiverStreamBuilder::new(schema, BATCHES_AHEAD);
     let sender = builder.tx();
+    let confirms = resume.confirms;
     builder.spawn(async move {
         match source.send_all(parts, first, view, &sender).await {
-            // The client has gone: dropping the reader says so.
-            Ok(false) => {}
-            Ok(true) => reader.finished().await.map_err(DataFusionError::from)?,
+            // Not read to its end, or perhaps lost on its way: dropping the reader says so, and the result stays a while.
+            Ok(complete) if confirms || !complete => {}
+            Ok(_) => reader.finished().await.map_err(DataFusionError::from)?,
             Err(error) => {
                 let _ = sender.send(Err(error.into())).await;
             }
         }
         Ok(())
     });
-    Ok(builder.build())
+    let stream = builder.build();
+    let skip = if resume.version == version { resume.rows } else { 0 };
+    Ok(Opened { stream: if skip == 0 { stream } else { without_first(skip, stream) }, version })
+}
+
+/// The attempts that wrote the parts: attempts are never repeated at one executor, and what one wrote stays as it is.
+fn version_of(parts: &[ResultPart]) -> String {
+    let names: Vec<String> = parts.iter().map(|part| format!("{}@{}", part.task, part.executor)).collect();
+    let digest = ring::digest::digest(&ring::digest::SHA256, names.join(",").as_bytes());
+    digest.as_ref().iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The stream without its first `skip` rows.
+fn without_first(mut skip: u64, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let rest = stream.filter_map(move |batch| {
+        let batch = batch.map(|batch| {
+            let rows = batch.num_rows();
+            let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(rows);
+            skip -= passed as u64;
+            (passed < rows).then(|| batch.slice(passed, rows - passed))
+        });
+        std::future::ready(batch.transpose())
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rest))
 }
 
 struct Source {
@@ -129,9 +183,11 @@ impl Source {
             match outcome {
                 Ok(()) => position += 1,
                 Err(error) if sent => {
-                    return Err(Error::unavailable(format!(
-                        "the result broke off in the middle; run the query again: {error}"
-                    )));
+                    self.lost(part, error, &mut view).await?;
+                    return Err(Error::new(
+                        ErrorCode::Fenced,
+                        "the result broke off in the middle, and is made again; redeem the ticket again",
+                    ));
                 }
                 Err(error) => {
                     self.lost(part, error, &mut view).await?;
@@ -154,5 +210,43 @@ impl Source {
         // The answer to any question that is asked after it comes after it was taken in.
         self.dispatcher.watch(self.job.clone()).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use datafusion::arrow::datatypes::Int64Type;
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    fn part(attempt: u32) -> ResultPart {
+        let task = springald_core::ids::TaskId { stage: springald_core::ids::StageId(2), task: 0, attempt };
+        ResultPart { task, executor: "e".parse().expect("valid"), address: "a:1".to_owned(), partitions: vec![0] }
+    }
+
+    #[test]
+    fn given_a_part_that_was_made_again_then_the_version_is_another() {
+        assert_eq!(version_of(&[part(0), part(0)]), version_of(&[part(0), part(0)]));
+        assert_ne!(version_of(&[part(0)]), version_of(&[part(1)]));
+    }
+
+    #[tokio::test]
+    async fn given_rows_that_the_client_has_then_exactly_the_others_are_sent() {
+        let batch = |from: i64, to: i64| {
+            let values: ArrayRef = Arc::new(Int64Array::from_iter_values(from..to));
+            RecordBatch::try_from_iter([("n", values)]).expect("a batch")
+        };
+        for skip in 0..=7u64 {
+            let batches = vec![Ok(batch(0, 3)), Ok(batch(3, 4)), Ok(batch(4, 7))];
+            let stream = RecordBatchStreamAdapter::new(batch(0, 0).schema(), futures::stream::iter(batches));
+            let sent: Vec<RecordBatch> = without_first(skip, Box::pin(stream)).try_collect().await.expect("batches");
+            let values = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+            let rows: Vec<i64> = sent.iter().flat_map(values).collect();
+            assert_eq!(rows, (skip as i64..7).collect::<Vec<_>>(), "without the first {skip}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Actions beside Flight SQL's own: cancelling a query, and ending a session.
 
-use arrow_flight::{Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus};
+use arrow_flight::{Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Ticket};
 use bytes::Bytes;
 use prost::Message;
 use springald_core::error::{Error, Result};
 use tonic::metadata::MetadataMap;
 
 use super::caller::Caller;
-use super::handles::job_of_info;
+use super::handles::{job_of_info, job_of_ticket};
 use crate::engine::Engine;
+use crate::engine::remote::RESULT_RECEIVED;
 
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 const CLOSE_SESSION: &str = "CloseSession";
@@ -33,6 +34,10 @@ pub(super) fn listed() -> Vec<ActionType> {
             CANCEL_FLIGHT_INFO,
             "Cancels a query. Request: CancelFlightInfoRequest; answer: CancelFlightInfoResult.",
         ),
+        action(
+            RESULT_RECEIVED,
+            "Says that a result has arrived, after a DoGet with the header springald-resume. Request: the ticket; answer: empty.",
+        ),
         action(CLOSE_SESSION, "Ends the session of the request. Request: empty; answer: CloseSessionResult."),
     ]
 }
@@ -47,7 +52,7 @@ pub(super) async fn act(engine: &Engine, headers: &MetadataMap, action: &Action)
             let request = CancelFlightInfoRequest::decode(action.body.as_ref())
                 .map_err(|error| Error::invalid("the request to cancel cannot be read").with_source(error))?;
             let info = request.info.ok_or_else(|| Error::invalid("the request to cancel names no query"))?;
-            engine.cancel(&job_of_info(&info)?, CANCELLED_BY_CLIENT).await?;
+            engine.cancel(&job_of_info(engine.tickets(), &info)?, CANCELLED_BY_CLIENT).await?;
             Ok(CancelFlightInfoResult { status: CancelStatus::Cancelled.into() }.encode_to_vec().into())
         }
         CLOSE_SESSION => {
@@ -59,6 +64,10 @@ pub(super) async fn act(engine: &Engine, headers: &MetadataMap, action: &Action)
                 Caller::User(_) | Caller::Anonymous => NOT_CLOSEABLE,
             };
             Ok(CloseSessionResult { status }.encode_to_vec().into())
+        }
+        RESULT_RECEIVED => {
+            engine.received(&job_of_ticket(engine.tickets(), &Ticket::new(action.body.clone()))?).await?;
+            Ok(Bytes::new())
         }
         other => {
             let shown: String = other.chars().take(80).collect();

@@ -1,13 +1,16 @@
 //! The opaque bytes that clients hand back: tickets and prepared statements. Self-contained, so any scheduler can
 //! serve them, and checked like all input.
 
-use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::sql::{Any, Command};
 use arrow_flight::{FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
 use prost::Message;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::JobId;
-use springald_proto::records::{PreparedStatementRecord, ResultTicket};
+use springald_proto::records::PreparedStatementRecord;
+
+use crate::engine::Engine;
+use crate::tickets::Tickets;
 
 /// Longest SQL text, in bytes.
 const MAX_SQL_BYTES: usize = 1024 * 1024;
@@ -22,32 +25,26 @@ pub(super) fn check_sql(sql: &str) -> Result<()> {
 }
 
 /// Where a job's result is fetched: at any scheduler.
-pub(super) fn result_endpoint(job: &JobId) -> FlightEndpoint {
-    let handle = ResultTicket { job_id: job.to_string() }.encode_to_vec().into();
-    let ticket = TicketStatementQuery { statement_handle: handle }.as_any().encode_to_vec();
-    FlightEndpoint::new().with_ticket(Ticket::new(ticket))
+pub(super) fn result_endpoint(engine: &Engine, job: &JobId) -> FlightEndpoint {
+    let endpoint = FlightEndpoint::new().with_ticket(engine.tickets().ticket(job));
+    let locations = engine.advertised();
+    locations.into_iter().fold(endpoint, |endpoint, address| endpoint.with_location(format!("grpc+tcp://{address}")))
 }
 
-/// The job of a ticket.
-pub(super) fn job_of_ticket(ticket: &TicketStatementQuery) -> Result<JobId> {
-    let ticket = ResultTicket::decode(ticket.statement_handle.as_ref())
-        .map_err(|error| Error::invalid("the ticket is not one of ours").with_source(error))?;
-    ticket.job_id.parse()
-}
-
-/// The job of a query's `FlightInfo`, whole or stripped down to its endpoint.
-pub(super) fn job_of_info(info: &FlightInfo) -> Result<JobId> {
-    if let Ok(id) = std::str::from_utf8(&info.app_metadata)
-        && !id.is_empty()
-    {
-        return id.parse();
-    }
+/// The job of a query's `FlightInfo`, whole or stripped down to its endpoint. Its ticket is what counts: whoever has it may
+/// read the result, and may cancel it.
+pub(super) fn job_of_info(tickets: &Tickets, info: &FlightInfo) -> Result<JobId> {
     let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref());
     let ticket = ticket.ok_or_else(|| Error::invalid("the FlightInfo has no ticket"))?;
+    job_of_ticket(tickets, ticket)
+}
+
+/// The job of a ticket as a client has it.
+pub(super) fn job_of_ticket(tickets: &Tickets, ticket: &Ticket) -> Result<JobId> {
     let command = Any::decode(ticket.ticket.as_ref()).ok().and_then(|any| Command::try_from(any).ok());
     match command {
-        Some(Command::TicketStatementQuery(ticket)) => job_of_ticket(&ticket),
-        _ => Err(Error::invalid("the FlightInfo is not one of a query")),
+        Some(Command::TicketStatementQuery(ticket)) => tickets.job_of(&ticket.statement_handle),
+        _ => Err(Error::invalid("the ticket is not one of a query")),
     }
 }
 
@@ -67,24 +64,22 @@ pub(super) fn sql_of_prepared(handle: &[u8]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use arrow_flight::sql::ProstMessageExt;
+
     use super::*;
+    use crate::store::embedded::EmbeddedStore;
 
-    #[test]
-    fn given_a_query_its_info_and_ticket_lead_back_to_the_job() {
+    #[tokio::test]
+    async fn given_a_query_its_ticket_leads_back_to_the_job_and_others_are_refused() {
+        let store = EmbeddedStore::in_memory().expect("store");
+        let tickets = Tickets::open(&store, std::time::Duration::from_secs(60)).await.expect("key");
         let job = JobId::generate();
-        let bare = FlightInfo::new().with_endpoint(result_endpoint(&job));
-        assert_eq!(job_of_info(&bare).expect("by ticket"), job);
-        let whole = bare.with_app_metadata(job.to_string());
-        assert_eq!(job_of_info(&whole).expect("by metadata"), job);
-    }
-
-    #[test]
-    fn given_handles_that_are_not_ours_they_are_refused() {
-        let hostile = TicketStatementQuery {
-            statement_handle: ResultTicket { job_id: "../../x".to_owned() }.encode_to_vec().into(),
-        };
-        assert!(job_of_ticket(&hostile).is_err());
-        assert!(job_of_info(&FlightInfo::new()).is_err());
+        let info = FlightInfo::new().with_endpoint(FlightEndpoint::new().with_ticket(tickets.ticket(&job)));
+        assert_eq!(job_of_info(&tickets, &info).expect("by ticket"), job);
+        let named_only = FlightInfo::new().with_app_metadata(job.to_string());
+        assert!(job_of_info(&tickets, &named_only).is_err(), "a job's name is not a ticket");
+        let command = arrow_flight::sql::CommandGetCatalogs {}.as_any().encode_to_vec();
+        assert!(job_of_ticket(&tickets, &Ticket::new(command)).is_err());
         assert!(sql_of_prepared(&[0xff, 0xff]).is_err());
     }
 

@@ -20,7 +20,8 @@ use super::caller::{Caller, context, cookie};
 use super::encode::{self, Messages};
 use super::handles::{check_sql, prepared, result_endpoint};
 use super::wire::wire_schema;
-use crate::engine::Engine;
+use crate::engine::remote::{RESUME_HEADER, VERSION_HEADER};
+use crate::engine::{Engine, Resume};
 
 /// Runs a statement and says where its result is.
 pub(super) async fn submit(
@@ -37,13 +38,25 @@ pub(super) async fn submit(
         .map_err(|error| Error::internal("the result's schema cannot be encoded").with_source(error))?;
     Ok(info
         .with_descriptor(descriptor)
-        .with_endpoint(result_endpoint(&submitted.job_id))
+        .with_endpoint(result_endpoint(engine, &submitted.job_id))
         .with_app_metadata(submitted.job_id.to_string()))
 }
 
-/// A job's result.
-pub(super) async fn fetch(engine: &Engine, job: &JobId) -> Result<Messages> {
-    Ok(encode::results(engine.results(job).await?))
+/// A job's result. A client that sends which rows it has, gets the others.
+pub(super) async fn fetch(
+    engine: &Engine,
+    job: &JobId,
+    headers: &MetadataMap,
+) -> std::result::Result<Response<Messages>, Status> {
+    let resume = match headers.get(RESUME_HEADER) {
+        Some(value) => Resume::from_header(value.to_str().unwrap_or_default())?,
+        None => Resume::default(),
+    };
+    let opened = engine.results(job, &resume).await?;
+    let version = opened.version.parse().map_err(|_| Error::internal("a result's version does not fit a header"))?;
+    let mut response = Response::new(encode::results(opened.stream));
+    response.metadata_mut().insert(VERSION_HEADER, version);
+    Ok(response)
 }
 
 /// Runs a statement to its end. Gives the number of changed rows: 0 for statements without a result, such as DDL;
@@ -53,7 +66,7 @@ pub(super) async fn update(engine: &Engine, sql: &str, headers: &MetadataMap) ->
     let context = context(engine.sessions(), headers).await?;
     let submitted = engine.submit(sql, &context).await?;
     let has_result = !submitted.schema.fields().is_empty();
-    let mut batches = engine.results(&submitted.job_id).await?;
+    let mut batches = engine.results(&submitted.job_id, &Resume::default()).await?.stream;
     while let Some(batch) = batches.next().await {
         batch.map_err(Error::from)?;
     }

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::actions::{self, CANCELLED_BY_CLIENT};
 use super::encode::{self, Messages};
-use super::handles::{job_of_info, job_of_ticket, sql_of_prepared};
+use super::handles::{job_of_info, sql_of_prepared};
 use super::{info, metadata, requests};
 use crate::engine::Engine;
 
@@ -84,8 +84,9 @@ impl FlightSqlService for FlightSql {
         Ok(Response::new(requests::submit(&self.engine, &query.query, &headers, descriptor).await?))
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, _request: Request<Ticket>) -> Answer<Messages> {
-        Ok(Response::new(requests::fetch(&self.engine, &job_of_ticket(&ticket)?).await?))
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<Messages> {
+        let job = self.engine.tickets().job_of(&ticket.statement_handle)?;
+        requests::fetch(&self.engine, &job, request.metadata()).await
     }
 
     async fn do_put_statement_update(
@@ -157,7 +158,7 @@ impl FlightSqlService for FlightSql {
     ) -> Result<ActionCancelQueryResult, Status> {
         let info = FlightInfo::decode(query.info)
             .map_err(|error| Error::invalid("the request to cancel names no query").with_source(error))?;
-        self.engine.cancel(&job_of_info(&info)?, CANCELLED_BY_CLIENT).await?;
+        self.engine.cancel(&job_of_info(self.engine.tickets(), &info)?, CANCELLED_BY_CLIENT).await?;
         // The two enums of the protocol have the same values.
         Ok(ActionCancelQueryResult { result: CancelStatus::Cancelled.into() })
     }

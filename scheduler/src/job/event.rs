@@ -68,6 +68,14 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// An executor says that it runs, or has run, this attempt, which was launched by an earlier owner of the job or on
+    /// an earlier control stream. Wanted, it counts as launched; else it is aborted.
+    Reported {
+        /// The task.
+        task: TaskId,
+        /// Who reports it.
+        executor: ExecutorId,
+    },
     /// An executor is gone with everything it held and ran.
     ExecutorLost {
         /// The executor.

@@ -35,9 +35,9 @@ pub enum Status {
 /// The stages of one job, the state of every task, and the rules by which they change.
 #[derive(Clone, Debug)]
 pub struct JobGraph {
-    stages: Vec<Stage>,
+    pub(super) stages: Vec<Stage>,
     limits: Limits,
-    status: Status,
+    pub(super) status: Status,
     losses: u32,
 }
 
@@ -102,6 +102,7 @@ impl JobGraph {
             Event::HandedBack { task, executor } => self.handed_back(task, &executor),
             Event::Succeeded { task, executor, sizes } => self.succeeded(task, executor, sizes, &mut actions),
             Event::Failed { task, executor, failure } => self.failed(task, &executor, failure, &mut actions),
+            Event::Reported { task, executor } => self.reported(task, executor, &mut actions),
             Event::ExecutorLost { executor } => self.executor_lost(&executor, &mut actions),
             Event::OutputLost { task, executor } => self.output_lost(task, &executor, &mut actions),
             Event::Stop { code, reason } => self.fail(code, reason, &mut actions),
@@ -208,6 +209,9 @@ impl JobGraph {
     }
 
     fn succeeded(&mut self, task: TaskId, executor: ExecutorId, sizes: Vec<PartitionSize>, actions: &mut Vec<Action>) {
+        if self.holds(task, &executor) {
+            return;
+        }
         let Some(stage) = self.live(task, &executor) else {
             actions.push(Action::Abort { task, executor });
             return;
@@ -349,7 +353,7 @@ impl JobGraph {
 
     /// The output of a finished task is gone. If the stage may answer differently when run again, all of it is, with
     /// everything that has read it: no reader may see two versions.
-    fn lose(&mut self, id: StageId, task: u32, actions: &mut Vec<Action>) {
+    pub(super) fn lose(&mut self, id: StageId, task: u32, actions: &mut Vec<Action>) {
         if self.stages[index(id)].spec.indeterminate {
             self.restart(id, actions);
         } else {
@@ -374,7 +378,7 @@ impl JobGraph {
 
     /// A stage that must run (again) needs inputs that exist (again): from the last stage down, outputs that were given
     /// up are made anew.
-    fn revive_inputs(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn revive_inputs(&mut self, actions: &mut Vec<Action>) {
         for position in (0..self.stages.len()).rev() {
             if self.stages[position].is_done() || self.stages[position].freed {
                 continue;
@@ -388,11 +392,17 @@ impl JobGraph {
                     self.restart(input.stage, actions);
                     return self.revive_inputs(actions);
                 }
-                self.stages[source].freed = false;
-                for task in 0..self.stages[source].tasks.len() as u32 {
-                    self.stages[source].set(task, TaskState::Pending);
-                }
+                self.remake(input.stage);
             }
+        }
+    }
+
+    /// All of a stage's output, which was given up, is made anew.
+    pub(super) fn remake(&mut self, id: StageId) {
+        let stage = &mut self.stages[index(id)];
+        stage.freed = false;
+        for task in 0..stage.tasks.len() as u32 {
+            stage.set(task, TaskState::Pending);
         }
     }
 
@@ -415,6 +425,6 @@ impl JobGraph {
 }
 
 /// Position of a stage; stages are numbered from 1, which [`validate`] has checked.
-fn index(id: StageId) -> usize {
+pub(super) fn index(id: StageId) -> usize {
     id.0 as usize - 1
 }

@@ -16,6 +16,7 @@
 
 mod event;
 mod graph;
+mod recovery;
 mod spec;
 mod stage;
 
@@ -26,3 +27,5 @@ pub use stage::{Progress, Stage, TaskState};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

@@ -1,61 +1,13 @@
 //! The state machine under random schedules of offers, outcomes, losses and late messages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use springald_core::error::{ErrorCode, FailureClass};
-use springald_core::ids::{ExecutorId, StageId, TaskId};
+use springald_core::ids::StageId;
 
+use super::world::*;
 use super::*;
-
-fn executor(name: u32) -> ExecutorId {
-    format!("executor-{name}").parse().expect("a valid id")
-}
-
-fn stage(id: u32, inputs: &[u32], partitions: u32, hashed: Option<u32>) -> StageSpec {
-    StageSpec {
-        id: StageId(id),
-        inputs: inputs.iter().map(|input| InputSpec { stage: StageId(*input), broadcast: false }).collect(),
-        partitions,
-        output_partitions: hashed.unwrap_or(partitions),
-        hashed: hashed.is_some(),
-        whole: None,
-        indeterminate: false,
-    }
-}
-
-/// scan(3) ─hash 4─▶ join(4) ─hash 2─▶ final(2) ─▶ merge(1), with scan(2) ─hash 4─▶ join.
-fn diamond() -> Vec<StageSpec> {
-    vec![
-        stage(1, &[], 3, Some(4)),
-        stage(2, &[], 2, Some(4)),
-        stage(3, &[1, 2], 4, Some(2)),
-        stage(4, &[3], 2, None),
-        stage(5, &[4], 1, None),
-    ]
-}
-
-fn sizes(spec: &StageSpec, task: u32) -> Vec<PartitionSize> {
-    spec.writes(task).map(|partition| PartitionSize { partition, rows: 1, bytes: 8 }).collect()
-}
-
-fn failure(class: FailureClass, lost: Option<(TaskId, ExecutorId)>) -> Failure {
-    Failure { class, code: ErrorCode::Query, message: "injected".to_owned(), lost }
-}
-
-fn launches(actions: &[Action]) -> Vec<Launch> {
-    actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Launch(launch) => Some(launch.clone()),
-            _ => None,
-        })
-        .collect()
-}
-
-fn offer(name: u32, slots: u32) -> Event {
-    Event::Offer { executor: executor(name), slots, tasks: u32::MAX, idle: true }
-}
 
 fn succeed(graph: &mut JobGraph, launch: &Launch) -> Vec<Action> {
     let spec = graph.stage(launch.task.stage).expect("the stage exists").spec().clone();
@@ -201,162 +153,6 @@ fn given_invalid_plans_when_made_into_a_graph_then_refused() {
     }
 }
 
-/// The world around a graph: which executors live, which pieces they hold, which messages are still under way.
-struct World {
-    graph: JobGraph,
-    running: Vec<Launch>,
-    /// Messages that will be delivered once more, late.
-    stale: Vec<Launch>,
-    held: BTreeMap<ExecutorId, BTreeSet<(StageId, u32, u32)>>,
-    launched: BTreeSet<TaskId>,
-    ended: bool,
-    next_executor: u32,
-    live: Vec<u32>,
-}
-
-impl World {
-    fn new(stages: Vec<StageSpec>) -> Self {
-        let limits = Limits { task_failures: u32::MAX, job_losses: u32::MAX };
-        Self {
-            graph: JobGraph::new(stages, limits).expect("a valid plan"),
-            running: vec![],
-            stale: vec![],
-            held: BTreeMap::new(),
-            launched: BTreeSet::new(),
-            ended: false,
-            next_executor: 3,
-            live: vec![0, 1, 2],
-        }
-    }
-
-    fn apply(&mut self, event: Event) {
-        for action in self.graph.apply(event) {
-            match action {
-                Action::Launch(launch) => {
-                    assert!(!self.ended, "launched after the end: {launch:?}");
-                    assert!(self.launched.insert(launch.task), "launched twice: {launch:?}");
-                    self.check_inputs(&launch);
-                    self.running.push(launch);
-                }
-                Action::Abort { task, .. } => {
-                    if let Some(at) = self.running.iter().position(|launch| launch.task == task) {
-                        let aborted = self.running.swap_remove(at);
-                        self.stale.push(aborted);
-                    }
-                }
-                Action::FreeStage { stage } => {
-                    self.held.values_mut().for_each(|pieces| pieces.retain(|piece| piece.0 != stage));
-                }
-                Action::StageDone { .. } => {}
-                Action::Finish => self.ended = true,
-                Action::Fail { message, .. } => panic!("the job failed: {message}"),
-            }
-        }
-        self.ended = *self.graph.status() != Status::Running;
-    }
-
-    /// Every input of a launched task is finished, by the attempt that the graph names.
-    fn check_inputs(&self, launch: &Launch) {
-        let spec = self.graph.stage(launch.task.stage).expect("the stage exists").spec();
-        for input in &spec.inputs {
-            let source = self.graph.stage(input.stage).expect("the input exists");
-            assert!(source.is_done() && !source.is_freed(), "{launch:?} reads {:?} too early", input.stage);
-        }
-    }
-
-    /// The first piece of the task's input that no longer exists, if any: what a real fetch would find.
-    fn missing_input(&self, launch: &Launch) -> Option<(TaskId, ExecutorId)> {
-        let spec = self.graph.stage(launch.task.stage)?.spec();
-        spec.inputs.iter().find_map(|input| {
-            let states = self.graph.stage(input.stage)?.task_states().enumerate();
-            states.into_iter().find_map(|(task, state)| match state {
-                TaskState::Done { attempt, executor, .. } => {
-                    let key = (input.stage, task as u32, *attempt);
-                    let there = self.held.get(executor).is_some_and(|pieces| pieces.contains(&key));
-                    let id = TaskId { stage: input.stage, task: task as u32, attempt: *attempt };
-                    (!there).then(|| (id, executor.clone()))
-                }
-                _ => None,
-            })
-        })
-    }
-
-    fn step(&mut self, choice: u32, detail: u32) {
-        match choice {
-            0..=3 => {
-                let name = self.live[detail as usize % self.live.len()];
-                self.apply(offer(name, 1 + detail % 3));
-            }
-            4..=8 if !self.running.is_empty() => {
-                let launch = self.running.swap_remove(detail as usize % self.running.len());
-                self.complete(&launch);
-                if detail.is_multiple_of(3) {
-                    self.stale.push(launch);
-                }
-            }
-            9 if !self.running.is_empty() => {
-                let launch = self.running.swap_remove(detail as usize % self.running.len());
-                let failure = failure(FailureClass::Transient, None);
-                self.apply(Event::Failed { task: launch.task, executor: launch.executor.clone(), failure });
-                self.stale.push(launch);
-            }
-            10 if !self.stale.is_empty() => {
-                let launch = self.stale.swap_remove(detail as usize % self.stale.len());
-                let spec = self.graph.stage(launch.task.stage).expect("the stage exists").spec().clone();
-                let sizes = sizes(&spec, launch.task.task);
-                self.apply(Event::Succeeded { task: launch.task, executor: launch.executor, sizes });
-            }
-            11 => {
-                let name = self.live.remove(detail as usize % self.live.len());
-                self.live.push(self.next_executor);
-                self.next_executor += 1;
-                self.held.remove(&executor(name));
-                self.running.retain(|launch| launch.executor != executor(name));
-                self.apply(Event::ExecutorLost { executor: executor(name) });
-            }
-            12 => {
-                // A piece vanishes without a word: its reader must find out.
-                if let Some(pieces) = self.held.values_mut().find(|pieces| !pieces.is_empty()) {
-                    pieces.pop_first();
-                }
-            }
-            13 if !self.running.is_empty() => {
-                let launch = self.running.swap_remove(detail as usize % self.running.len());
-                self.apply(Event::HandedBack { task: launch.task, executor: launch.executor });
-            }
-            _ => {}
-        }
-    }
-
-    fn complete(&mut self, launch: &Launch) {
-        if let Some(lost) = self.missing_input(launch) {
-            let failure = failure(FailureClass::InputLost, Some(lost));
-            return self.apply(Event::Failed { task: launch.task, executor: launch.executor.clone(), failure });
-        }
-        let key = (launch.task.stage, launch.task.task, launch.task.attempt);
-        self.held.entry(launch.executor.clone()).or_default().insert(key);
-        let spec = self.graph.stage(launch.task.stage).expect("the stage exists").spec().clone();
-        let sizes = sizes(&spec, launch.task.task);
-        self.apply(Event::Succeeded { task: launch.task, executor: launch.executor.clone(), sizes });
-    }
-
-    /// No more faults: the job must end.
-    fn settle(&mut self) {
-        for round in 0.. {
-            if self.ended {
-                return;
-            }
-            assert!(round < 1000, "the job does not end: {:?}", self.graph);
-            for name in self.live.clone() {
-                self.apply(offer(name, 4));
-            }
-            for launch in std::mem::take(&mut self.running) {
-                self.complete(&launch);
-            }
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
@@ -379,6 +175,48 @@ proptest! {
         prop_assert_eq!(last.output().0, 1);
         world.apply(Event::ResultFetched);
         prop_assert!(world.graph.stages().iter().all(Stage::is_freed), "something was never freed");
+    }
+
+    #[test]
+    fn given_owners_that_die_at_any_moment_when_others_take_over_then_the_job_finishes_all_the_same(
+        indeterminate in 0u32..6,
+        steps in proptest::collection::vec((0u32..15, any::<u32>()), 0..120),
+    ) {
+        let mut stages = diamond();
+        if let Some(stage) = stages.get_mut(indeterminate as usize) {
+            stage.indeterminate = true;
+        }
+        let mut world = World::new(stages);
+        for (choice, detail) in steps {
+            world.step(choice, detail);
+        }
+        world.take_over(1);
+        world.settle();
+        prop_assert!(world.graph.last_stage().is_done());
+        prop_assert_eq!(world.graph.last_stage().output().0, 1);
+    }
+
+    #[test]
+    fn given_a_run_without_losses_when_another_takes_over_then_no_finished_task_runs_again(
+        steps in proptest::collection::vec((0u32..9, any::<u32>()), 0..80),
+        forgotten in 0usize..5,
+    ) {
+        let mut world = World::new(diamond());
+        for (choice, detail) in steps {
+            world.step(choice, detail);
+        }
+        world.stale.clear();
+        let running = world.running.len();
+        let held: BTreeSet<_> = world.held.values().flatten().copied().collect();
+        world.take_over(forgotten);
+        prop_assert_eq!(world.running.len(), running, "running tasks are adopted");
+        for stage in world.graph.stages().iter().filter(|stage| !stage.is_freed()) {
+            for (task, state) in stage.task_states().enumerate() {
+                let was_held = held.iter().any(|key| key.0 == stage.spec().id && key.1 == task as u32);
+                prop_assert!(!was_held || *state != TaskState::Pending, "task {} of {} is lost", task, stage.spec().id);
+            }
+        }
+        world.settle();
     }
 
     #[test]

@@ -59,8 +59,10 @@ pub struct JobJson {
     pub result_rows: u64,
     /// True if the scheduler ran it itself, without stages.
     pub local: bool,
-    /// The scheduler that took it.
+    /// The scheduler that took it, or took it over.
     pub scheduler: String,
+    /// How often another scheduler has taken it over.
+    pub takeovers: u32,
     /// Follows it through the events of all processes.
     pub trace_id: String,
     /// Its stages, in the order in which they were cut: inputs before readers.
@@ -88,6 +90,7 @@ impl JobJson {
             result_rows: record.result_rows,
             local: record.local,
             scheduler: record.scheduler_id,
+            takeovers: record.takeovers,
             trace_id: record.trace_id,
             stages: record.stages.into_iter().map(StageJson::from).collect(),
         }

@@ -24,7 +24,7 @@ async fn run(scheduler: &Scheduler, sql: &str) -> std::result::Result<JobId, Err
     let session = engine.sessions().anonymous("ann");
     let context = crate::engine::QueryContext { session, user: "ann".to_owned(), trace_id: "t".to_owned() };
     let submitted = engine.submit(sql, &context).await?;
-    let mut batches = engine.results(&submitted.job_id).await?;
+    let mut batches = engine.results(&submitted.job_id, &crate::engine::Resume::default()).await?.stream;
     while let Some(batch) = futures::StreamExt::next(&mut batches).await {
         batch.map_err(Error::from)?;
     }

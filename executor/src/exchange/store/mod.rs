@@ -159,6 +159,14 @@ impl ExchangeStore {
         Some(Arc::clone(&entry.piece.schema))
     }
 
+    /// What the finished task attempts of a job wrote, as far as it is here.
+    pub(crate) fn finished(&self, job: &JobId) -> Vec<(TaskId, Written)> {
+        let state = self.0.state.lock();
+        let Some(outputs) = state.outputs.get(job) else { return vec![] };
+        let finished = outputs.iter().filter(|(_, output)| output.finished);
+        finished.map(|(task, output)| (*task, state.written(output))).collect()
+    }
+
     /// Drops what the tasks of a stage wrote. Readers that are at it finish reading.
     pub(crate) fn free_stage(&self, job: &JobId, stage: StageId) {
         let first = TaskId { stage, task: 0, attempt: 0 };
@@ -236,6 +244,15 @@ impl State {
         {
             self.victims.insert(entry.coldness);
         }
+    }
+
+    /// What an output holds.
+    fn written(&self, output: &Output) -> Written {
+        let stats = output.pieces.iter().filter_map(|(partition, piece)| {
+            let piece = &self.pieces.get(piece)?.piece;
+            Some(PieceStats { partition: *partition, rows: piece.rows, bytes: piece.bytes })
+        });
+        Written { pieces: stats.collect(), spilled_bytes: output.spilled }
     }
 
     fn output_mut(&mut self, owner: &Owner) -> Option<&mut Output> {

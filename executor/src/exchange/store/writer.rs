@@ -63,15 +63,11 @@ impl PieceWriter {
         let mut state = self.store.0.state.lock();
         let Some(output) = state.output_mut(&self.owner) else { return Err(aborted(&self.owner)) };
         output.finished = true;
-        let spilled_bytes = output.spilled;
-        let stats = self.pieces.iter().filter_map(|(partition, piece)| {
-            let piece = &state.pieces.get(piece)?.piece;
-            Some(PieceStats { partition: *partition, rows: piece.rows, bytes: piece.bytes })
-        });
-        let pieces = stats.collect();
+        let output = state.outputs.get(&self.owner.job).and_then(|outputs| outputs.get(&self.owner.task));
+        let written = output.map(|output| state.written(output)).ok_or_else(|| aborted(&self.owner))?;
         drop(state);
         self.finished = true;
-        Ok(Written { pieces, spilled_bytes })
+        Ok(written)
     }
 
     fn count(&self, piece: u64, batch: &RecordBatch) -> Result<usize> {

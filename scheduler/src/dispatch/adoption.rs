@@ -1,0 +1,233 @@
+//! Taking over a job from a scheduler that is gone.
+//!
+//! ```text
+//! recorded outcomes ──replay──▶ JobGraph
+//! every executor ──Adopt──▶ Holdings: what runs (adopted), what is finished (kept, though its word was lost)
+//!                           all have told, or time is up ──▶ what nobody holds is lost ──▶ the job goes on
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use springald_core::error::{ErrorCode, Result};
+use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_proto::control::{Adopt, Holdings, Outcome, scheduler_message::Message};
+use springald_proto::records::{JobStatus, RecordedOutcome};
+
+use super::NewJob;
+use super::actor::Actor;
+use super::job_entry::JobEntry;
+use super::wire::{event_of, parse_key};
+use crate::job::{Event, Status, TaskState};
+use crate::metrics::springald_scheduler as metrics;
+
+/// An executor that is not connected is given this long to connect, before what it held counts as lost.
+const CONNECT_GRACE: Duration = Duration::from_millis(500);
+/// One that is connected is given this long to answer.
+const ANSWER_GRACE: Duration = Duration::from_secs(10);
+
+/// A job that this scheduler has claimed in the store.
+pub struct AdoptedJob {
+    /// The job, under the new fencing token.
+    pub job: NewJob,
+    /// What its earlier owners have recorded, in order.
+    pub outcomes: Vec<RecordedOutcome>,
+    /// The executors that live, as the store says.
+    pub executors: BTreeSet<ExecutorId>,
+    /// Somebody has asked to cancel it, with this reason.
+    pub cancelled: Option<String>,
+}
+
+/// A job whose executors are still telling what they have of it.
+pub(super) struct Adoption {
+    since: Instant,
+    /// Executors that have not told yet.
+    waiting: BTreeSet<ExecutorId>,
+    /// The finished attempts that executors hold.
+    held: BTreeMap<ExecutorId, BTreeSet<TaskId>>,
+    /// Attempts that run, or ran when the owner was lost, and were not started again.
+    adopted: usize,
+    cancelled: Option<String>,
+}
+
+impl Actor {
+    /// Takes a claimed job in. It goes on once the executors have told what they have of it.
+    pub(super) fn adopt(&mut self, adopted: AdoptedJob) -> Result<()> {
+        let AdoptedJob { job, outcomes, mut executors, cancelled } = adopted;
+        let id = job.id.clone();
+        self.fenced(&id, u64::MAX);
+        self.released.remove(&id);
+        let mut entry = JobEntry::new(job, self.options.max_task_failures)?;
+        let failure = replay(&mut entry, outcomes);
+        executors.extend(self.peers.ids());
+        entry.adoption =
+            Some(Adoption { since: Instant::now(), waiting: executors, held: BTreeMap::new(), adopted: 0, cancelled });
+        self.peers.broadcast(&adopt_message(&entry));
+        self.jobs.insert(id.clone(), entry);
+        match failure {
+            Some((code, message)) => self.fail(&id, code, message),
+            None => self.settle_if_told(&id, Instant::now()),
+        }
+        Ok(())
+    }
+
+    /// An executor has connected: it is asked for what it has of the jobs it names, and of those that were taken over.
+    pub(super) fn ask_for_holdings(&mut self, executor: &ExecutorId, named: &BTreeSet<JobId>) {
+        for job in self.jobs.values() {
+            if (job.adoption.is_some() || named.contains(&job.id))
+                && let Some(peer) = self.peers.get_mut(executor)
+            {
+                peer.send(adopt_message(job));
+            }
+        }
+    }
+
+    pub(super) fn holdings(&mut self, executor: &ExecutorId, holdings: Holdings) {
+        let Ok(id) = holdings.job_id.parse::<JobId>() else { return };
+        if self.jobs.get(&id).is_none_or(|job| job.owner_revision != holdings.owner_revision) {
+            return;
+        }
+        let mut adopted = 0;
+        for (_, task) in holdings.running.iter().filter_map(parse_key) {
+            self.apply(&id, Event::Reported { task, executor: executor.clone() });
+            adopted += usize::from(self.jobs.get(&id).is_some_and(|job| job.graph.is_live(task, executor)));
+        }
+        let mut held = BTreeSet::new();
+        for outcome in holdings.finished {
+            let Some((_, task)) = outcome.key.as_ref().and_then(parse_key) else { continue };
+            held.insert(task);
+            self.apply(&id, Event::Reported { task, executor: executor.clone() });
+            adopted += usize::from(self.jobs.get(&id).is_some_and(|job| job.graph.is_live(task, executor)));
+            self.outcome(executor, &id, task, outcome, true);
+        }
+        metrics::tasks_adopted_total().inc_by(adopted as u64);
+        if let Some(adoption) = self.jobs.get_mut(&id).and_then(|job| job.adoption.as_mut()) {
+            adoption.waiting.remove(executor);
+            adoption.held.insert(executor.clone(), held);
+            adoption.adopted += adopted;
+        }
+        self.settle_if_told(&id, Instant::now());
+    }
+
+    /// An executor is gone: nobody waits for its word any more, and what it has told is void.
+    pub(super) fn adoptions_without(&mut self, executor: &ExecutorId) {
+        for job in self.jobs.values_mut() {
+            if let Some(adoption) = &mut job.adoption {
+                adoption.waiting.remove(executor);
+                adoption.held.remove(executor);
+            }
+        }
+        self.settle_adoptions(Instant::now());
+    }
+
+    /// Goes on with every job about which all has been told, or for long enough nothing more.
+    pub(super) fn settle_adoptions(&mut self, now: Instant) {
+        let adopting: Vec<JobId> =
+            self.jobs.values().filter(|job| job.adoption.is_some()).map(|job| job.id.clone()).collect();
+        for id in adopting {
+            self.settle_if_told(&id, now);
+        }
+    }
+
+    fn settle_if_told(&mut self, id: &JobId, now: Instant) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let told = job.adoption.as_ref().is_some_and(|adoption| {
+            let passed = now.duration_since(adoption.since);
+            adoption.waiting.iter().all(|executor| match self.peers.get(executor) {
+                Some(_) => passed >= ANSWER_GRACE,
+                None => passed >= CONNECT_GRACE,
+            })
+        });
+        if !told {
+            return;
+        }
+        if let Some(adoption) = job.adoption.take() {
+            self.settle(id, adoption);
+        }
+    }
+
+    fn settle(&mut self, id: &JobId, adoption: Adoption) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let (gone, missing) = losses(job, &adoption);
+        let lost = missing.len();
+        for executor in gone {
+            self.apply(id, Event::ExecutorLost { executor });
+        }
+        for (task, executor) in missing {
+            self.apply(id, Event::OutputLost { task, executor });
+        }
+        metrics::jobs_taken_over_total().inc();
+        tracing::info!(job_id = %id, adopted = adoption.adopted, outputs_lost = lost, millis = adoption.since.elapsed().as_millis() as u64,
+            "job taken over");
+        if let Some(reason) = adoption.cancelled {
+            return self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
+        }
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        if *job.graph.status() == Status::Succeeded {
+            if job.record.status() != JobStatus::Succeeded {
+                return self.finish(id);
+            }
+            match job.result_parts(&self.peers) {
+                Ok(parts) => job.ready(parts),
+                Err(error) => job.fail(error),
+            }
+            if job.readers == 0 {
+                job.expires = Some(Instant::now() + self.options.result_retention);
+            }
+        } else if job.record.status() == JobStatus::Succeeded {
+            // Its result was complete once, and part of that is gone.
+            job.record.set_status(JobStatus::Running);
+        }
+    }
+}
+
+fn adopt_message(job: &JobEntry) -> Message {
+    Message::Adopt(Adopt { job_id: job.id.to_string(), owner_revision: job.owner_revision })
+}
+
+/// Folds the recorded outcomes; gives the reason if the job has failed with them.
+fn replay(entry: &mut JobEntry, outcomes: Vec<RecordedOutcome>) -> Option<(ErrorCode, String)> {
+    let mut failure = None;
+    for recorded in outcomes {
+        let Some((executor, task, outcome)) = parsed(recorded) else { continue };
+        if let Some(springald_proto::control::outcome::Result::Succeeded(succeeded)) = &outcome.result {
+            entry.measured(task, succeeded);
+        }
+        if let Some(event) = event_of(task, &executor, outcome) {
+            failure = failure.or(entry.graph.replay(event));
+        }
+    }
+    entry.graph.replayed();
+    failure
+}
+
+fn parsed(recorded: RecordedOutcome) -> Option<(ExecutorId, TaskId, Outcome)> {
+    let executor = recorded.executor_id.parse().ok()?;
+    let outcome = recorded.outcome?;
+    let (_, task) = parse_key(outcome.key.as_ref()?)?;
+    Some((executor, task, outcome))
+}
+
+/// Executors that hold outputs, as the graph believes, and have not told so; and outputs that their holders lack.
+fn losses(job: &JobEntry, adoption: &Adoption) -> (BTreeSet<ExecutorId>, Vec<(TaskId, ExecutorId)>) {
+    let (mut gone, mut missing) = (BTreeSet::new(), vec![]);
+    for stage in job.graph.stages().iter().filter(|stage| !stage.is_freed()) {
+        for (task, state) in stage.task_states().enumerate() {
+            let (attempt, executor) = match state {
+                TaskState::Done { attempt, executor, .. } | TaskState::Running { attempt, executor } => {
+                    (*attempt, executor)
+                }
+                TaskState::Pending => continue,
+            };
+            let id = TaskId { stage: stage.spec().id, task: task as u32, attempt };
+            match adoption.held.get(executor) {
+                None => drop(gone.insert(executor.clone())),
+                Some(held) if matches!(state, TaskState::Done { .. }) && !held.contains(&id) => {
+                    missing.push((id, executor.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    (gone, missing)
+}

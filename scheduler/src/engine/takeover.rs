@@ -1,0 +1,168 @@
+//! Claiming jobs whose scheduler is gone.
+//!
+//! A claim is one transaction: nobody owns the job, its record is as it was read, and from now on it is ours. Of several
+//! schedulers that try, one succeeds; what it reads afterwards nobody else can change.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use springald_core::error::{Error, Result};
+use springald_core::ids::{ExecutorId, JobId};
+use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, RecordedOutcome};
+
+use super::local::LocalJob;
+use super::statement::{self, Prepared};
+use super::{Engine, stored};
+use crate::dispatch::{AdoptedJob, NewJob};
+use crate::planner::{self, PlannedStage, QueryOptions, Run};
+use crate::records;
+use crate::store::{Committed, Condition, Entry, Transaction};
+
+/// Schedulers that see the same loss try at different times, each job another one first, so that they share the jobs.
+const SPREAD_MILLIS: u64 = 64;
+/// Entries read from the store at a time.
+const PAGE: usize = 500;
+
+impl Engine {
+    /// Makes sure that a job which should have an owner has one, and that this scheduler does not believe wrongly to be
+    /// it.
+    pub(crate) async fn check_owner(&self, job: &JobId) -> Result<()> {
+        match self.parts.store.get(&records::owner_key(job)).await? {
+            Some(owner) => self.parts.dispatcher.fenced(job.clone(), owner.mod_revision.saturating_sub(1)).await,
+            None => {
+                self.parts.dispatcher.fenced(job.clone(), u64::MAX).await?;
+                self.claim(job).await
+            }
+        }
+    }
+
+    /// The jobs that this scheduler believes to own.
+    pub(crate) async fn jobs_held(&self) -> Result<Vec<JobId>> {
+        self.parts.dispatcher.jobs_held().await
+    }
+
+    async fn claim(&self, job: &JobId) -> Result<()> {
+        let store = &self.parts.store;
+        let Some(entry) = store.get(&records::job_key(job)).await? else { return Ok(()) };
+        let record: JobRecord = records::decode(&entry)?;
+        // What a scheduler ran itself is run again when somebody asks for it.
+        if record.local || !records::needs_owner(&record) {
+            return Ok(());
+        }
+        tokio::time::sleep(self.turn(job)).await;
+        let chunks = self.read_all(&records::plan_prefix(job)).await?;
+        let Some((record, owner_revision)) = self.own(job, &entry, record).await? else { return Ok(()) };
+        let adopted = match self.read_job(job, record.clone(), owner_revision, &chunks).await {
+            Ok(adopted) => {
+                if record.analyze {
+                    self.local.put(job.clone(), LocalJob::Analyze { stages: adopted.job.stages.clone() })?;
+                }
+                self.parts.dispatcher.adopt(adopted).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = adopted {
+            let error = error.context("taking the job over from a scheduler that is gone");
+            self.write_failure(job, record, owner_revision, &error).await;
+        }
+        Ok(())
+    }
+
+    fn turn(&self, job: &JobId) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (job, &self.parts.scheduler).hash(&mut hasher);
+        Duration::from_millis(hasher.finish() % SPREAD_MILLIS)
+    }
+
+    /// Becomes the owner; `None` if somebody else was faster. Gives the record as it is now, and the fencing token.
+    async fn own(&self, job: &JobId, entry: &Entry, mut record: JobRecord) -> Result<Option<(JobRecord, u64)>> {
+        let earlier = std::mem::replace(&mut record.scheduler_id, self.parts.scheduler.to_string());
+        record.takeovers += 1;
+        let conditions = vec![
+            Condition::Unchanged { key: entry.key.clone(), mod_revision: entry.mod_revision },
+            Condition::Absent { key: records::owner_key(job) },
+        ];
+        let transaction = Transaction { conditions, changes: self.ownership(job, &record).into() };
+        match self.parts.store.transact(transaction).await? {
+            Committed::Refused => Ok(None),
+            Committed::Yes { revision } => {
+                tracing::info!(job_id = %job, from = earlier, owner_revision = revision, "job claimed from a scheduler that is gone");
+                Ok(Some((record, revision)))
+            }
+        }
+    }
+
+    async fn read_job(
+        &self,
+        job: &JobId,
+        record: JobRecord,
+        owner_revision: u64,
+        chunks: &[Entry],
+    ) -> Result<AdoptedJob> {
+        let plans = records::plans_of_chunks(chunks)?;
+        let stages = plans.stages.into_iter().map(stored::from_record).collect::<Result<Vec<PlannedStage>>>()?;
+        let mut outcomes: Vec<RecordedOutcome> = vec![];
+        for entry in self.read_all(&records::outcomes_prefix(job)).await? {
+            outcomes.extend(records::decode::<OutcomeBatch>(&entry)?.outcomes);
+        }
+        let cancel = self.parts.store.get(&records::cancel_key(job)).await?;
+        let left = record.deadline_micros - records::now_micros();
+        let left = Duration::from_micros(u64::try_from(left).unwrap_or_default());
+        let deadline = (record.deadline_micros != 0).then(|| Instant::now() + left);
+        Ok(AdoptedJob {
+            job: NewJob { id: job.clone(), record, stages, owner_revision, deadline },
+            outcomes,
+            executors: self.live_executors().await?,
+            cancelled: cancel.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()),
+        })
+    }
+
+    async fn live_executors(&self) -> Result<BTreeSet<ExecutorId>> {
+        let entries = self.read_all(records::EXECUTORS).await?;
+        entries.iter().map(|entry| records::decode::<ExecutorRecord>(entry)?.executor_id.parse()).collect()
+    }
+
+    async fn read_all(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let mut all: Vec<Entry> = vec![];
+        loop {
+            let page = self.parts.store.list(prefix, all.last().map(|entry| entry.key.as_str()), PAGE).await?;
+            let over = page.len() < PAGE;
+            all.extend(page);
+            if over {
+                return Ok(all);
+            }
+        }
+    }
+
+    // === what a scheduler runs itself ===
+
+    /// Claims a job that the scheduler which took it would have run itself, and plans it again. `None` if it belongs to
+    /// somebody by now.
+    pub(super) async fn claim_local(&self, job: &JobId, entry: &Entry, record: JobRecord) -> Result<Option<LocalJob>> {
+        let planned = self.plan_again(&record).await?;
+        Ok(self.own(job, entry, record).await?.map(|_| planned))
+    }
+
+    async fn plan_again(&self, record: &JobRecord) -> Result<LocalJob> {
+        let settings = record.settings.clone().into_iter().collect();
+        let options = QueryOptions::new(&self.parts.query, &settings)?;
+        let cluster = self.parts.dispatcher.cluster_shape();
+        let state = options.whole(&self.parts.base, cluster);
+        let changed = || Error::unavailable("the tables have changed since the query was planned; run it again");
+        let (logical, analyze) = match statement::classify(statement::parse(&record.sql, &state).await?)? {
+            Prepared::Query(logical) => (logical, false),
+            Prepared::Analyze(logical) => (logical, true),
+            Prepared::Explain(logical) => {
+                let planned = planner::plan(&logical, &state, &options, cluster).await?;
+                let rows = planner::explained(&logical, &planned);
+                return Ok(LocalJob::Batches(statement::explain_batch(rows)?));
+            }
+            Prepared::Done => return Err(changed()),
+        };
+        match planner::plan(&logical, &state, &options, cluster).await?.run {
+            Run::Local { plan, context } => Ok(LocalJob::Plan { plan, context, analyze }),
+            Run::Stages(_) => Err(changed()),
+        }
+    }
+}
