@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
 CARGO_FLAGS := --release --workspace --locked
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench test build setup format lint unit settings clean
+.PHONY: demo bench chaos test build setup format lint unit settings clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -13,6 +13,10 @@ demo: build
 # Springald beside DataFusion in one process: make bench ARGS="--scale 10 --runs 3 --json out.json --chart out.svg"
 bench: build
 	@$(SPRINGALD) bench $(ARGS)
+
+# A cluster under load whose processes are killed, stopped and cut off: make chaos ARGS="--minutes 10 --fault-every 5s --json out.json"
+chaos: build
+	@$(CARGO_TARGET_DIR)/release/springald-chaos $(ARGS)
 
 # Everything that must hold before a change lands.
 test: setup format lint unit

@@ -1,12 +1,12 @@
 //! How freed memory is given back to the system.
 
-/// `mi_option_purge_delay`: unused memory goes back to the system after so many milliseconds, times ten for the large
-/// areas that batches come from (`mi_option_arena_purge_mult`).
+/// `mi_option_purge_delay`: unused memory goes back to the system after so many milliseconds; the areas that it is cut
+/// from, after ten times as long (`mi_option_arena_purge_mult`).
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// A minute: from one stage to the next, and from one query to the next, the same memory is used again.
-const MILLISECONDS: std::ffi::c_long = 6_000;
+const MILLISECONDS: std::ffi::c_long = 60_000;
 
-/// Keeps freed memory for a minute instead of a tenth of a second. Taken from the system again, every page must be
+/// Keeps freed memory for minutes instead of a tenth of a second. Taken from the system again, every page must be
 /// cleared, and on virtual machines that took two thirds of the time of queries that exchange gigabytes. What was set
 /// in the environment (`MIMALLOC_PURGE_DELAY`) counts more.
 #[allow(unsafe_code)]

@@ -78,13 +78,12 @@ impl Owners {
         own.map(|(job, _)| job.clone()).collect()
     }
 
-    /// All jobs and their owners.
+    /// All jobs, with the highest token heard for each.
     pub(crate) fn held(&self) -> Vec<control::HeldJob> {
-        let held = self.owners.iter().map(|(job, owner)| control::HeldJob {
-            job_id: job.to_string(),
-            scheduler_id: owner.scheduler.id.to_string(),
-            owner_revision: owner.revision,
-        });
+        let held = self
+            .owners
+            .iter()
+            .map(|(job, owner)| control::HeldJob { job_id: job.to_string(), owner_revision: owner.revision });
         held.collect()
     }
 }

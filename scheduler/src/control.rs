@@ -1,15 +1,17 @@
 //! The control service: one stream from each executor, turned into commands for dispatch.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
 use springald_core::error::Error;
-use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
+use springald_core::ids::{ClusterName, ExecutorId, JobId, SchedulerId};
 use springald_proto::control::control_server::Control;
 use springald_proto::control::{
-    ExecutorMessage, Hello, SchedulerMessage, Welcome, executor_message, scheduler_message::Message,
+    ExecutorMessage, FreeJob, HeldJob, Hello, SchedulerMessage, Welcome, executor_message, scheduler_message::Message,
 };
+use springald_proto::records::JobRecord;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::dispatch::{Command, Dispatcher};
+use crate::records;
+use crate::store::StateStore;
 
 /// Messages to one executor that may wait for the network; past it the executor is given up.
 const MESSAGES_IN_FLIGHT: usize = 4096;
@@ -25,6 +29,7 @@ const MESSAGES_IN_FLIGHT: usize = 4096;
 pub struct ControlService {
     cluster: ClusterName,
     scheduler: SchedulerId,
+    store: Arc<dyn StateStore>,
     dispatcher: Dispatcher,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -37,11 +42,12 @@ impl ControlService {
     pub fn new(
         cluster: ClusterName,
         scheduler: SchedulerId,
+        store: Arc<dyn StateStore>,
         dispatcher: Dispatcher,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { cluster, scheduler, dispatcher, tracker, shutdown, streams: AtomicU64::new(1) }
+        Self { cluster, scheduler, store, dispatcher, tracker, shutdown, streams: AtomicU64::new(1) }
     }
 
     fn check(&self, first: Option<ExecutorMessage>) -> Result<(ExecutorId, Hello), Status> {
@@ -74,12 +80,20 @@ impl Control for ControlService {
         outbox
             .try_send(SchedulerMessage { message: Some(Message::Welcome(welcome)) })
             .map_err(|_| Status::internal("a new channel has room"))?;
+        // Weak: the stream ends when dispatch gives the executor up.
+        let (held, to_executor) = (hello.jobs.clone(), outbox.downgrade());
         self.dispatcher.ask(|reply| Command::ExecutorConnected { hello, stream, outbox, reply }).await??;
         let dispatcher = self.dispatcher.clone();
+        let over = Over { store: Arc::clone(&self.store), dispatcher: dispatcher.clone(), to_executor };
         let shutdown = self.shutdown.clone();
         self.tracker.spawn(async move {
             let read = async {
+                over.free(held).await;
                 while let Some(Ok(message)) = messages.next().await {
+                    if let Some(executor_message::Message::Held(held)) = message.message {
+                        over.free(held.jobs).await;
+                        continue;
+                    }
                     let executor = executor.clone();
                     if dispatcher.tell(Command::ExecutorSaid { executor, stream, message }).await.is_err() {
                         return;
@@ -92,5 +106,40 @@ impl Control for ControlService {
         let shutdown = self.shutdown.clone();
         let answers = ReceiverStream::new(inbox).map(Ok).take_until(shutdown.cancelled_owned());
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// Tells an executor of jobs that have ended without its hearing of it: while it was away, or under an owner that it did
+/// not know.
+struct Over {
+    store: Arc<dyn StateStore>,
+    dispatcher: Dispatcher,
+    to_executor: mpsc::WeakSender<SchedulerMessage>,
+}
+
+impl Over {
+    async fn free(&self, held: Vec<HeldJob>) {
+        for HeldJob { job_id, owner_revision } in held {
+            // An error says nothing about the job; it is named again.
+            if let Ok(job) = job_id.parse()
+                && self.is_over(&job).await.unwrap_or(false)
+            {
+                let free = Message::FreeJob(FreeJob { job_id, owner_revision });
+                // A stream that is full is about to be given up.
+                if let Some(to_executor) = self.to_executor.upgrade() {
+                    let _ = to_executor.try_send(SchedulerMessage { message: Some(free) });
+                }
+            }
+        }
+    }
+
+    async fn is_over(&self, job: &JobId) -> Result<bool, Error> {
+        if self.dispatcher.watch(job.clone()).await?.is_some() {
+            return Ok(false);
+        }
+        match self.store.get(&records::job_key(job)).await? {
+            Some(entry) => Ok(!records::needs_owner(&records::decode::<JobRecord>(&entry)?)),
+            None => Ok(true),
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) mod springald_scheduler {
     pub fn jobs_fenced_total() -> Counter;
     /// Task attempts of such jobs, or of executors that came back, that were kept instead of being run again.
     pub fn tasks_adopted_total() -> Counter;
+    /// Tasks that run again because an executor was lost with what they had written, or while they ran.
+    pub fn tasks_lost_total() -> Counter;
     /// Executors with a control stream to this scheduler.
     pub fn executors_connected() -> Gauge;
     /// Slots of those executors.

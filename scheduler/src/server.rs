@@ -92,8 +92,7 @@ impl Scheduler {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let catalog = Catalog::open(Arc::clone(&store)).await?;
         let sessions = Sessions::open(Arc::clone(&store)).await?;
-        let dispatcher =
-            Dispatcher::start(id.clone(), dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
+        let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
         let membership = Membership::join(
             Arc::clone(&store),
             records::scheduler_key(&id),
@@ -122,9 +121,10 @@ impl Scheduler {
         let executors = follow_executors(Arc::clone(&store), dispatcher.clone()).await?;
         let (suspects, owners) =
             takeover::start(Arc::clone(&store), Arc::clone(&engine), &tracker, shutdown.clone()).await?;
-        sweep::start(store, own.job_retention.0, suspects, &tracker, shutdown.clone());
+        sweep::start(Arc::clone(&store), own.job_retention.0, suspects, &tracker, shutdown.clone());
 
-        let control_service = ControlService::new(cluster, id.clone(), dispatcher, tracker.clone(), shutdown.clone());
+        let control_service =
+            ControlService::new(cluster, id.clone(), Arc::clone(&store), dispatcher, tracker.clone(), shutdown.clone());
         serve_control(control_listener, control_service, &tracker, shutdown.clone());
         serve_flight_sql(
             limited(flight_listener, own.max_connections),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Method, Request};
@@ -76,6 +76,12 @@ impl Http {
         self.json(&format!("/api/v1/jobs/{id}")).await
     }
 
+    /// Sends JSON to a path and gives the JSON that is answered. The error says what was there instead.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let answer = self.request_with(Method::POST, path, Bytes::from(body.to_string())).await?;
+        serde_json::from_str(&answer.body).map_err(|error| format!("POST {path}: {error}: {answer:?}"))
+    }
+
     /// Waits until a job is in a state; the job as it is then.
     ///
     /// # Panics
@@ -144,20 +150,29 @@ impl Http {
     }
 
     async fn request(&self, method: Method, path: &str) -> Result<Answer, String> {
-        match timeout(REQUEST_TIMEOUT, self.exchange(method, path)).await {
+        self.request_with(method, path, Bytes::new()).await
+    }
+
+    async fn request_with(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
+        match timeout(REQUEST_TIMEOUT, self.exchange(method, path, body)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("{}{path}: {error}", self.url())),
             Err(_) => Err(format!("{}{path}: no answer within {REQUEST_TIMEOUT:?}", self.url())),
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let socket = TcpStream::connect(&self.0).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         // Dropped with this call, whichever way it ends, and the connection with it.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(HOST, &self.0).body(Empty::<Bytes>::new())?;
+        let request = Request::builder().method(method).uri(path).header(HOST, &self.0).body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();

@@ -11,6 +11,7 @@
 //! test ends, and when the test panics, the logs of what it started are printed.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod cluster;
 pub mod etcd;
 pub mod http;

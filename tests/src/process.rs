@@ -29,12 +29,28 @@ impl Process {
     /// # Panics
     /// If the binary is missing or cannot be started.
     pub fn start(name: &str, arguments: &[String]) -> Self {
+        Self::start_in(name, None, &binary(), arguments)
+    }
+
+    /// Starts a program, in a network namespace if one is named.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_in(name: &str, namespace: Option<&str>, program: &Path, arguments: &[String]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let file = |name: &str| File::create(directory.path().join(name)).expect("a file for the log");
         let settings_of_the_caller = std::env::vars_os()
             .map(|(name, _)| name)
             .filter(|name| name.to_str().is_some_and(|name| name.starts_with("SPRINGALD_")));
-        let mut command = Command::new(binary());
+        let mut command = match namespace {
+            // It becomes the program: the process id is the program's.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         for variable in settings_of_the_caller {
             command.env_remove(variable);
         }
@@ -45,7 +61,7 @@ impl Process {
             .stdout(file("log"))
             .stderr(file("errors"))
             .spawn()
-            .expect("springald can be started");
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         Self { name: name.to_owned(), child, directory }
     }
 
@@ -174,8 +190,10 @@ pub fn binary() -> PathBuf {
 /// # Panics
 /// If it was not built.
 pub fn beside_tests(path: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let profile = test.parent().and_then(Path::parent).expect("tests are two directories below the target directory");
+    let own = std::env::current_exe().expect("the program's own path");
+    let folder = own.parent().expect("a program is in a folder");
+    // Tests are one folder deeper than programs.
+    let profile = if folder.ends_with("deps") { folder.parent().expect("deps is below the profile") } else { folder };
     let binary = profile.join(path);
     assert!(
         binary.is_file(),

@@ -21,7 +21,9 @@ const TASKS: u64 = 24;
 const TAKEOVER_DEADLINE: Duration = Duration::from_secs(20);
 
 async fn cluster(schedulers: usize, executors: usize) -> Option<(Cluster, Client)> {
-    let options = ClusterOptions { schedulers, executors, ..ClusterOptions::default() };
+    // A query whose first answer is lost is submitted again; the result of the first submission waits for nobody.
+    let scheduler_settings = vec!["scheduler.result_retention=10s"];
+    let options = ClusterOptions { schedulers, executors, scheduler_settings, ..ClusterOptions::default() };
     let cluster = Cluster::start_with(options).await?;
     let client = cluster.client_of_all().await;
     tpch::create_tables(&client, tpch::scale("0.1")).await;

@@ -6,8 +6,9 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_proto::control::control_client::ControlClient;
 use springald_proto::control::executor_message::Message as Outgoing;
 use springald_proto::control::scheduler_message::Message as Incoming;
-use springald_proto::control::{ExecutorMessage, HandedBack, Hello, Offer, SchedulerMessage};
+use springald_proto::control::{ExecutorMessage, HandedBack, HeldJobs, Hello, Offer, SchedulerMessage};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -23,6 +24,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Messages that wait to be sent.
 const QUEUED_MESSAGES: usize = 64;
+/// Schedulers hear this often which jobs something is held of: one that has ended without a word is freed then.
+const HELD_SAID_EVERY: Duration = Duration::from_secs(10);
 /// Launches carry plans: as large as a plan may be.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -72,10 +75,13 @@ impl ControlStream {
         mut slots: watch::Receiver<u32>,
         cancel: &CancellationToken,
     ) -> Result<()> {
+        let mut reminders = tokio::time::interval(HELD_SAID_EVERY);
+        reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.report(scheduler).await?;
             self.offer(scheduler, tasks).await?;
             tokio::select! {
+                _ = reminders.tick() => self.say_held(tasks).await?,
                 () = cancel.cancelled() => return Ok(()),
                 message = self.incoming.message() => {
                     let message = message.map_err(|status| broken(&status))?.ok_or_else(closed)?;
@@ -117,6 +123,11 @@ impl ControlStream {
             }
         }
         Ok(())
+    }
+
+    async fn say_held(&self, tasks: &Tasks) -> Result<()> {
+        let jobs = tasks.held_jobs();
+        if jobs.is_empty() { Ok(()) } else { self.send(Outgoing::Held(HeldJobs { jobs })).await }
     }
 
     async fn report(&mut self, scheduler: &Scheduler) -> Result<()> {

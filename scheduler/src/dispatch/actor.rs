@@ -1,13 +1,13 @@
 //! The actor: takes commands, folds them into the jobs, and sends what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId, SchedulerId, StageId, TaskId};
+use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use springald_proto::control::{
-    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, HeldJob, Hello, Launch as LaunchMessage, Outcome,
-    OutcomeReport, StageDone, TaskSlice, executor_message, outcome, scheduler_message::Message,
+    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, Launch as LaunchMessage, Outcome, OutcomeReport,
+    StageDone, TaskSlice, executor_message, outcome, scheduler_message::Message,
 };
 use springald_proto::records::{JobStatus, RecordedOutcome};
 use tokio::sync::{mpsc, watch};
@@ -25,29 +25,18 @@ use crate::records;
 
 const TICK: Duration = Duration::from_millis(250);
 const COMMANDS_PER_TURN: usize = 256;
-/// So long it is remembered that a job went to another scheduler: executors hear of it by then.
-const RELEASED_MEMORY: Duration = Duration::from_secs(600);
 
 pub(super) struct Actor {
-    scheduler: SchedulerId,
     pub(super) options: DispatchOptions,
     journal: Journal,
     shape: watch::Sender<ClusterShape>,
     pub(super) jobs: BTreeMap<JobId, JobEntry>,
     pub(super) peers: Peers,
-    /// Jobs that went to other schedulers: what executors hold of them must not be freed from here.
-    pub(super) released: HashMap<JobId, Instant>,
 }
 
 impl Actor {
-    pub(super) fn new(
-        scheduler: SchedulerId,
-        options: DispatchOptions,
-        journal: Journal,
-        shape: watch::Sender<ClusterShape>,
-    ) -> Self {
-        let (jobs, peers, released) = (BTreeMap::new(), Peers::default(), HashMap::new());
-        Self { scheduler, options, journal, shape, jobs, peers, released }
+    pub(super) fn new(options: DispatchOptions, journal: Journal, shape: watch::Sender<ClusterShape>) -> Self {
+        Self { options, journal, shape, jobs: BTreeMap::new(), peers: Peers::default() }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
@@ -226,7 +215,6 @@ impl Actor {
         }
         let Some(job) = self.jobs.remove(id) else { return };
         self.peers.forget_job(id);
-        self.released.insert(id.clone(), Instant::now());
         metrics::jobs_fenced_total().inc();
         tracing::warn!(job_id = %id, owner_revision = job.owner_revision, "this scheduler does not own the job any more");
         job.fail(Error::new(
@@ -261,28 +249,11 @@ impl Actor {
             self.executor_gone(&id, old);
         }
         tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
-        let held = hello.jobs.clone();
+        let held = hello.jobs.iter().filter_map(|job| job.job_id.parse().ok()).collect();
         self.peers.connect(id.clone(), hello, stream, outbox);
         self.shape_changed();
-        self.reconcile(&id, held);
+        self.ask_for_holdings(&id, &held);
         Ok(())
-    }
-
-    /// What an executor held when it connected: of jobs that ended while it was away it lets go.
-    fn reconcile(&mut self, executor: &ExecutorId, held: Vec<HeldJob>) {
-        let mut named = BTreeSet::new();
-        for HeldJob { job_id, scheduler_id, owner_revision } in held {
-            let Ok(id) = job_id.parse::<JobId>() else { continue };
-            let ended = !self.jobs.contains_key(&id) && !self.released.contains_key(&id);
-            if ended
-                && scheduler_id == self.scheduler.as_str()
-                && let Some(peer) = self.peers.get_mut(executor)
-            {
-                peer.send(Message::FreeJob(FreeJob { job_id, owner_revision }));
-            }
-            named.insert(id);
-        }
-        self.ask_for_holdings(executor, &named);
     }
 
     fn executor_gone(&mut self, id: &ExecutorId, stream: u64) {
@@ -293,7 +264,14 @@ impl Actor {
         self.shape_changed();
         tracing::warn!(executor_id = %id, "executor lost");
         for job in self.jobs.keys().cloned().collect::<Vec<_>>() {
+            let pending = |actor: &Self| actor.jobs.get(&job).map_or(0, |job| job.graph.pending_tasks());
+            let before = pending(self);
             self.apply(&job, Event::ExecutorLost { executor: id.clone() });
+            let again = pending(self).saturating_sub(before);
+            if again > 0 {
+                metrics::tasks_lost_total().inc_by(again.into());
+                tracing::info!(job_id = %job, executor_id = %id, tasks = again, "tasks of a lost executor run again");
+            }
         }
         self.adoptions_without(id);
     }
@@ -322,7 +300,8 @@ impl Actor {
                 }
             }
             Some(executor_message::Message::Holdings(holdings)) => self.holdings(executor, holdings),
-            Some(executor_message::Message::Hello(_)) | None => {}
+            // Answered by the control service.
+            Some(executor_message::Message::Held(_) | executor_message::Message::Hello(_)) | None => {}
         }
     }
 
@@ -365,7 +344,6 @@ impl Actor {
     fn tick(&mut self, now: Instant) {
         self.journal.flush();
         self.settle_adoptions(now);
-        self.released.retain(|_, since| now.duration_since(*since) < RELEASED_MEMORY);
         let mut stops = Vec::new();
         for job in self.jobs.values_mut() {
             if job.deadline.is_some_and(|deadline| now >= deadline) && *job.graph.status() == Status::Running {

@@ -56,7 +56,6 @@ impl Actor {
         let AdoptedJob { job, outcomes, mut executors, cancelled } = adopted;
         let id = job.id.clone();
         self.fenced(&id, u64::MAX);
-        self.released.remove(&id);
         let mut entry = JobEntry::new(job, self.options.max_task_failures)?;
         let failure = replay(&mut entry, outcomes);
         executors.extend(self.peers.ids());

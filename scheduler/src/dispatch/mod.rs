@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId, SchedulerId, TaskId};
+use springald_core::ids::{ExecutorId, JobId, TaskId};
 use springald_proto::control::{ExecutorMessage, Hello, SchedulerMessage};
 use springald_proto::records::JobRecord;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -122,7 +122,6 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Starts the actor and its journal on `tracker`; both end when `shutdown` is cancelled.
     pub fn start(
-        scheduler: SchedulerId,
         options: DispatchOptions,
         store: Arc<dyn StateStore>,
         tracker: &tokio_util::task::TaskTracker,
@@ -131,7 +130,7 @@ impl Dispatcher {
         let (commands, inbox) = mpsc::channel(COMMANDS_IN_FLIGHT);
         let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, total_slots: 0, largest_slots: 0 });
         let journal = journal::Journal::start(store, commands.downgrade(), tracker, shutdown.clone());
-        tracker.spawn(actor::Actor::new(scheduler, options, journal, shape_sender).run(inbox, shutdown));
+        tracker.spawn(actor::Actor::new(options, journal, shape_sender).run(inbox, shutdown));
         Self { commands, shape }
     }
 
@@ -214,5 +213,5 @@ impl Dispatcher {
 }
 
 fn stopping() -> Error {
-    Error::unavailable("this scheduler is stopping; ask another one, or again later")
+    Error::new(ErrorCode::Fenced, "this scheduler is stopping; ask another one")
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use springald_core::error::{Error, Result};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId};
-use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, RecordedOutcome};
+use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, OwnerRecord, RecordedOutcome};
 
 use super::local::LocalJob;
 use super::statement::{self, Prepared};
@@ -29,7 +29,15 @@ impl Engine {
     /// it.
     pub(crate) async fn check_owner(&self, job: &JobId) -> Result<()> {
         match self.parts.store.get(&records::owner_key(job)).await? {
-            Some(owner) => self.parts.dispatcher.fenced(job.clone(), owner.mod_revision.saturating_sub(1)).await,
+            Some(owner) => {
+                self.parts.dispatcher.fenced(job.clone(), owner.mod_revision.saturating_sub(1)).await?;
+                let record: OwnerRecord = records::decode(&owner)?;
+                let here = self.parts.dispatcher.watch(job.clone()).await?.is_some();
+                if record.scheduler_id == self.parts.scheduler.as_str() && !here {
+                    return self.go_on(job, owner.mod_revision).await;
+                }
+                Ok(())
+            }
             None => {
                 self.parts.dispatcher.fenced(job.clone(), u64::MAX).await?;
                 self.claim(job).await
@@ -51,8 +59,24 @@ impl Engine {
             return Ok(());
         }
         tokio::time::sleep(self.turn(job)).await;
+        match self.own(job, &entry, record).await? {
+            Some((record, owner_revision)) => self.take_in(job, record, owner_revision).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The job was claimed, and nobody heard of it: the store's answer was lost.
+    async fn go_on(&self, job: &JobId, owner_revision: u64) -> Result<()> {
+        let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else { return Ok(()) };
+        let record: JobRecord = records::decode(&entry)?;
+        if record.local || !records::needs_owner(&record) {
+            return Ok(());
+        }
+        self.take_in(job, record, owner_revision).await
+    }
+
+    async fn take_in(&self, job: &JobId, record: JobRecord, owner_revision: u64) -> Result<()> {
         let chunks = self.read_all(&records::plan_prefix(job)).await?;
-        let Some((record, owner_revision)) = self.own(job, &entry, record).await? else { return Ok(()) };
         let adopted = match self.read_job(job, record.clone(), owner_revision, &chunks).await {
             Ok(adopted) => {
                 if record.analyze {
@@ -60,6 +84,8 @@ impl Engine {
                 }
                 self.parts.dispatcher.adopt(adopted).await
             }
+            // Tried again: the store will tell later.
+            Err(error) if error.code() == ErrorCode::Unavailable => return Err(error),
             Err(error) => Err(error),
         };
         if let Err(error) = adopted {

@@ -84,6 +84,11 @@ impl JobGraph {
         self.stages.iter().filter(|stage| self.is_ready(stage)).map(|stage| stage.progress.pending).sum()
     }
 
+    /// Number of tasks that are still to be started, ready or not.
+    pub fn pending_tasks(&self) -> u32 {
+        self.stages.iter().filter(|stage| !stage.freed).map(|stage| stage.progress.pending).sum()
+    }
+
     /// Number of tasks that run now.
     pub fn running_tasks(&self) -> u32 {
         self.stages.iter().map(|stage| stage.progress.running).sum()

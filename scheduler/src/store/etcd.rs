@@ -1,7 +1,8 @@
 //! The state store of a cluster: etcd 3.4 or newer, below one prefix per cluster.
 //!
-//! Every call has a deadline within which reads, leases and watches are tried again. A transaction is tried again
-//! only when it cannot have reached etcd: past that, whether it happened is for the caller to find out.
+//! Every call has a deadline within which it is tried again, so that a member that hangs is made up for by another. A
+//! transaction whose answer was lost is tried again too: refused then, it has happened if what it would have written is
+//! there.
 
 mod connection;
 mod failure;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
 use springald_core::error::{Error, ErrorCode, Result};
+use tokio::time::Instant;
 
 use self::connection::{Connection, Repeat, header_revision};
 use self::keys::{Keys, revision};
@@ -67,18 +69,28 @@ impl StateStore for EtcdStore {
         Ok(entries)
     }
 
+    /// Tried again also when it is not known whether it has happened: if it is refused then, what it would have written
+    /// tells.
     async fn transact(&self, transaction: Transaction) -> Result<Committed> {
         limits::check(&transaction)?;
         let connection = &self.connection;
-        let attempt = || {
-            let (mut kv, txn) = (connection.kv(), to_txn(&connection.keys, &transaction));
-            async move { kv.txn(txn).await }
-        };
-        let answer = connection.call("writing", Repeat::IfNeverSent, connection.deadline(), attempt).await?;
-        if answer.succeeded() {
-            Ok(Committed::Yes { revision: revision(header_revision(answer.header())?)? })
-        } else {
-            Ok(Committed::Refused)
+        let deadline = connection.deadline();
+        let mut may_have_happened = false;
+        loop {
+            let until = deadline.min(Instant::now() + connection.attempt_timeout());
+            let attempt = || {
+                let (mut kv, txn) = (connection.kv(), to_txn(&connection.keys, &transaction));
+                async move { kv.txn(txn).await }
+            };
+            match connection.call("writing", Repeat::IfNeverSent, until, attempt).await {
+                Ok(answer) if answer.succeeded() => {
+                    return Ok(Committed::Yes { revision: revision(header_revision(answer.header())?)? });
+                }
+                Ok(_) if may_have_happened => return self.happened(&transaction).await,
+                Ok(_) => return Ok(Committed::Refused),
+                Err(error) if !failure::may_pass(&error) || Instant::now() >= deadline => return Err(error),
+                Err(_) => may_have_happened = true,
+            }
         }
     }
 
@@ -119,6 +131,21 @@ impl StateStore for EtcdStore {
         let next = i64::try_from(at_revision + 1).map_err(|_| Error::internal("etcd ran out of revisions"))?;
         let changes = Changes::open(Arc::clone(&self.connection), prefix, next).await?;
         Ok(Watch { snapshot, changes: changes.into_stream() })
+    }
+}
+
+impl EtcdStore {
+    /// Whether a transaction has happened whose answer was lost, and that is refused now.
+    async fn happened(&self, transaction: &Transaction) -> Result<Committed> {
+        let first = transaction.changes.iter().find_map(|change| match change {
+            Change::Put { key, value, .. } => Some((key, value)),
+            _ => None,
+        });
+        let Some((key, value)) = first else { return Ok(Committed::Refused) };
+        Ok(match self.get(key).await? {
+            Some(entry) if entry.value == *value => Committed::Yes { revision: entry.mod_revision },
+            _ => Committed::Refused,
+        })
     }
 }
 

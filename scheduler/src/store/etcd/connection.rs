@@ -17,6 +17,9 @@ const PAGE_ENTRIES: usize = 128;
 /// Largest answer taken from etcd: a page of entries as large as etcd's default settings allow (1.5 MiB).
 pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
+/// So many members that hang can be tried within the time for a call.
+const ATTEMPTS: u32 = 5;
+
 /// When a call may be tried again after an error that may pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -83,6 +86,11 @@ impl Connection {
         Instant::now() + self.request_timeout
     }
 
+    /// How long one member may take for one answer.
+    pub(super) fn attempt_timeout(&self) -> Duration {
+        self.request_timeout / ATTEMPTS
+    }
+
     /// Makes a call, again if that is allowed and helps, until `deadline`.
     pub(super) async fn call<T, F>(
         &self,
@@ -96,9 +104,15 @@ impl Connection {
     {
         let mut backoff = Backoff::new();
         loop {
-            let error = match timeout_at(deadline, attempt()).await {
+            let until = match repeat {
+                Repeat::Always => deadline.min(Instant::now() + self.attempt_timeout()),
+                Repeat::IfNeverSent => deadline,
+            };
+            let error = match timeout_at(until, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
+                // A member that hangs must not use up the time: another one may answer.
+                Err(_) if until < deadline => continue,
                 Err(_) => return Err(self.too_slow(doing)),
             };
             let again = repeat == Repeat::Always || never_sent(&error);

@@ -14,8 +14,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pings while a call or a watch is open, so that a peer that is gone without a word is noticed. etcd closes
 /// connections that ping more often than every 5 s, or without an open stream.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the cluster's etcd is and how long to wait for it.
 #[derive(Clone)]

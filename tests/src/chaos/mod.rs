@@ -1,0 +1,184 @@
+//! Chaos: a cluster under load whose processes are killed, stopped and cut off, one after another.
+//!
+//! ```text
+//! Load: streams of TPC-H queries, every answer compared ──▶ schedulers ⇄ executors, over a three-member etcd
+//! every few seconds: a fault at a random node; some seconds later it is made good
+//! at the end: all is made good, all queries end, and nothing is left
+//! ```
+
+mod cluster;
+mod load;
+mod net;
+mod node;
+mod random;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::Utc;
+use springald_bench::tpch::Scale;
+use springald_client::Client;
+use tokio::time::{Instant, sleep_until};
+
+pub use report::Report;
+
+use cluster::Cluster;
+use load::Load;
+use node::{Node, Role};
+use random::Random;
+use report::Loss;
+
+/// How long to wait after the last query until nothing may be left: results that nobody confirmed go after a while.
+const IDLE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What is done to the cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Minutes of faults.
+    #[arg(long, default_value_t = 2.0)]
+    pub minutes: f64,
+    /// Time between two faults, as 5s.
+    #[arg(long, default_value = "5s", value_parser = seconds)]
+    pub fault_every: Duration,
+    /// TPC-H scale factor.
+    #[arg(long, default_value = "1")]
+    pub scale: Scale,
+    /// Concurrent streams of queries.
+    #[arg(long, default_value_t = 3)]
+    pub streams: usize,
+    /// Schedulers.
+    #[arg(long, default_value_t = 3)]
+    pub schedulers: usize,
+    /// Executors.
+    #[arg(long, default_value_t = 4)]
+    pub executors: usize,
+    /// Slots of each executor.
+    #[arg(long, default_value_t = 1)]
+    pub slots: u32,
+    /// Memory of each executor.
+    #[arg(long, default_value = "1GiB")]
+    pub memory: String,
+    /// Repeats the choices of an earlier run.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Only these faults, by name, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub faults: Vec<String>,
+    /// Also writes the report to this file, as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// `5s` or `5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim().trim_end_matches('s').parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Copy)]
+struct Fault {
+    name: &'static str,
+    role: Role,
+    act: fn(&mut Node),
+    /// So many nodes of the role stay healthy.
+    spare: usize,
+    /// Needs links that can be cut.
+    link: bool,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault { name: "kill_scheduler", role: Role::Scheduler, act: Node::kill, spare: 1, link: false },
+    Fault { name: "kill_executor", role: Role::Executor, act: Node::kill, spare: 2, link: false },
+    Fault { name: "stop_scheduler", role: Role::Scheduler, act: Node::pause, spare: 1, link: false },
+    Fault { name: "stop_executor", role: Role::Executor, act: Node::pause, spare: 2, link: false },
+    Fault { name: "cut_scheduler", role: Role::Scheduler, act: Node::cut, spare: 1, link: true },
+    Fault { name: "cut_executor", role: Role::Executor, act: Node::cut, spare: 2, link: true },
+    Fault { name: "restart_scheduler", role: Role::Scheduler, act: Node::terminate, spare: 1, link: false },
+    Fault { name: "restart_executor", role: Role::Executor, act: Node::terminate, spare: 2, link: false },
+    Fault { name: "kill_etcd", role: Role::Etcd, act: Node::kill, spare: 2, link: false },
+    Fault { name: "stop_etcd", role: Role::Etcd, act: Node::pause, spare: 2, link: false },
+];
+
+/// Runs it. `None`, after saying so, when there is no etcd.
+///
+/// # Panics
+/// If the cluster does not start, or the data cannot be made.
+pub async fn run(options: &Options) -> Option<Report> {
+    let etcd = std::process::Command::new("etcd").arg("--version").stdout(std::process::Stdio::null()).status();
+    if let Err(error) = etcd {
+        println!("SKIPPED: there is no etcd on the PATH ({error}); install etcd 3.4 or newer to run this");
+        return None;
+    }
+    let seed = options.seed.unwrap_or_else(|| Utc::now().timestamp_micros() as u64);
+    println!("seed {seed}");
+    let mut cluster = Cluster::start(options.schedulers, options.executors, options.slots, &options.memory).await;
+    let client = Client::connect(&cluster.urls).await.expect("a session");
+    crate::tpch::create_tables(&client, options.scale).await;
+    let load = Load::start(&cluster.urls, options.scale, options.streams, seed).await;
+    let (faults, losses) = torment(&mut cluster, options, seed).await;
+    let tally = load.end().await;
+    let left = cluster.idle(IDLE_DEADLINE).await.err();
+    let mut report = Report::new(&cluster.nodes, &losses, &tally, options.minutes, seed);
+    report.faults = faults;
+    report.left = left;
+    if !cluster.has_links {
+        report.skipped = Some("cutting links needs the right to make network namespaces, and the tool ip".to_owned());
+    }
+    Some(report)
+}
+
+/// Does harm for the time given, and makes it good again.
+async fn torment(cluster: &mut Cluster, options: &Options, seed: u64) -> (BTreeMap<&'static str, u64>, Vec<Loss>) {
+    let mut random = Random::new(seed);
+    let (mut counts, mut losses) = (BTreeMap::new(), vec![]);
+    let chosen = |fault: &&Fault| options.faults.is_empty() || options.faults.iter().any(|name| name == fault.name);
+    let faults: Vec<&Fault> = FAULTS.iter().filter(chosen).filter(|fault| cluster.has_links || !fault.link).collect();
+    let mut healing: Vec<(Instant, usize)> = vec![];
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(options.minutes * 60.0);
+    let mut next = start + options.fault_every;
+    loop {
+        let heal = healing.iter().map(|(at, _)| *at).min();
+        let due = heal.map_or(next, |heal| heal.min(next));
+        sleep_until(due.min(end)).await;
+        let now = Instant::now();
+        healing.retain(|(at, node)| {
+            let heals = *at <= now;
+            if heals {
+                cluster.nodes[*node].heal();
+            }
+            !heals
+        });
+        if now >= end {
+            break;
+        }
+        if now < next {
+            continue;
+        }
+        next += options.fault_every;
+        let Some(fault) = (!faults.is_empty()).then(|| faults[random.below(faults.len())]) else { continue };
+        let healthy = cluster.healthy(fault.role);
+        // Both are drawn in any case, so that a seed repeats its choices as far as can be.
+        let (victim, millis) = (random.below(healthy.len().max(1)), 1_000 + random.below(6_000));
+        if healthy.len() <= fault.spare {
+            continue;
+        }
+        let victim = healthy[victim];
+        let node = &mut cluster.nodes[victim];
+        println!("{:>6.1} s: {} at {} for {} ms", (now - start).as_secs_f64(), fault.name, node.name, millis);
+        if fault.role == Role::Scheduler {
+            let started = node.process().events().into_iter().find(|event| event["message"] == "scheduler started");
+            let id = started.and_then(|event| event["scheduler_id"].as_str().map(str::to_owned));
+            losses.extend(id.map(|scheduler_id| Loss { scheduler_id, at: Utc::now() }));
+        }
+        (fault.act)(node);
+        *counts.entry(fault.name).or_default() += 1;
+        healing.push((now + Duration::from_millis(millis as u64), victim));
+    }
+    for (_, node) in healing {
+        cluster.nodes[node].heal();
+    }
+    (counts, losses)
+}
