@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use springald_bench::tpch::Scale;
 use springald_client::Client;
 use tokio::time::{Instant, sleep_until};
@@ -26,7 +26,7 @@ pub use report::Report;
 
 use cluster::Cluster;
 use load::Load;
-use node::{Node, Role};
+use node::{Ailment, Node, Role};
 use random::Random;
 use report::Loss;
 
@@ -171,9 +171,16 @@ async fn torment(cluster: &mut Cluster, options: &Options, seed: u64) -> (BTreeM
         if fault.role == Role::Scheduler {
             let started = node.process().events().into_iter().find(|event| event["message"] == "scheduler started");
             let id = started.and_then(|event| event["scheduler_id"].as_str().map(str::to_owned));
-            losses.extend(id.map(|scheduler_id| Loss { scheduler_id, at: Utc::now() }));
+            let at = Utc::now();
+            losses.extend(id.map(|scheduler_id| Loss { scheduler_id, at, back_at: None }));
         }
         (fault.act)(node);
+        if fault.role == Role::Scheduler
+            && node.ailment != Some(Ailment::Dead)
+            && let Some(loss) = losses.last_mut()
+        {
+            loss.back_at = Some(loss.at + TimeDelta::milliseconds(millis as i64));
+        }
         *counts.entry(fault.name).or_default() += 1;
         healing.push((now + Duration::from_millis(millis as u64), victim));
     }

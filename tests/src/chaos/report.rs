@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::load::Tally;
@@ -45,6 +45,8 @@ pub struct Report {
 pub(crate) struct Loss {
     pub(crate) scheduler_id: String,
     pub(crate) at: DateTime<Utc>,
+    /// When it was there again; `None`: never, a process that is started again is another scheduler.
+    pub(crate) back_at: Option<DateTime<Utc>>,
 }
 
 impl Report {
@@ -88,12 +90,16 @@ impl Report {
             "queries": self.queries, "failed": self.failed, "wrong": self.wrong, "hung": self.hung,
             "faults": self.faults, "skipped": self.skipped,
             "takeovers": self.takeover_millis.len(), "takeover_p99_millis": self.takeover_p99_millis(),
+            "takeover_max_millis": self.takeover_millis.last(),
             "takeover_p50_millis": self.takeover_millis.get(self.takeover_millis.len() / 2),
             "adopted_tasks": self.adopted, "recomputed_tasks": self.recomputed, "fenced_jobs": self.fenced,
             "left": self.left, "minutes": self.minutes, "seed": self.seed,
         })
     }
 }
+
+/// A scheduler that is back for so long loses a job for another reason than that it was away, as a store that hangs.
+const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
 
 /// For each job that was taken over: the time since its scheduler was lost.
 fn takeovers(events: &[Value], losses: &[Loss]) -> Vec<i64> {
@@ -107,7 +113,11 @@ fn takeovers(events: &[Value], losses: &[Loss]) -> Vec<i64> {
             .filter_map(time)
             .filter(|at| *at >= claimed_at)
             .min();
-        let lost = losses.iter().filter(|loss| claimed["from"] == loss.scheduler_id.as_str() && loss.at <= claimed_at);
+        let lost = losses.iter().filter(|loss| {
+            claimed["from"] == loss.scheduler_id.as_str()
+                && loss.at <= claimed_at
+                && loss.back_at.is_none_or(|back| claimed_at <= back + AFTERMATH)
+        });
         if let (Some(went_on), Some(lost)) = (went_on, lost.map(|loss| loss.at).max()) {
             millis.push((went_on - lost).num_milliseconds());
         }
