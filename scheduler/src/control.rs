@@ -85,22 +85,34 @@ impl Control for ControlService {
         self.dispatcher.ask(|reply| Command::ExecutorConnected { hello, stream, outbox, reply }).await??;
         let dispatcher = self.dispatcher.clone();
         let over = Over { store: Arc::clone(&self.store), dispatcher: dispatcher.clone(), to_executor };
+        let reader = (executor.clone(), dispatcher.clone());
         let shutdown = self.shutdown.clone();
         self.tracker.spawn(async move {
-            let read = async {
-                over.free(held).await;
+            let (named, mut names) = mpsc::channel(1);
+            let free = async {
+                while let Some(held) = names.recv().await {
+                    over.free(held).await;
+                }
+            };
+            let read = async move {
+                // While those named before are looked at, others are not: they are named again.
+                let _ = named.try_send(held);
                 while let Some(Ok(message)) = messages.next().await {
                     if let Some(executor_message::Message::Held(held)) = message.message {
-                        over.free(held.jobs).await;
+                        let _ = named.try_send(held.jobs);
                         continue;
                     }
-                    let executor = executor.clone();
-                    if dispatcher.tell(Command::ExecutorSaid { executor, stream, message }).await.is_err() {
+                    let executor = reader.0.clone();
+                    if reader.1.tell(Command::ExecutorSaid { executor, stream, message }).await.is_err() {
                         return;
                     }
                 }
             };
-            shutdown.run_until_cancelled(read).await;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = read => {}
+                () = free => {}
+            }
             let _ = dispatcher.tell(Command::ExecutorGone { executor, stream }).await;
         });
         let shutdown = self.shutdown.clone();

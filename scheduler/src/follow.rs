@@ -11,6 +11,7 @@ use futures::StreamExt;
 use springald_core::error::Result;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock;
 use crate::store::{Entry, StateStore, Watch, WatchEvent};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +74,7 @@ async fn pass_on(mut changes: Changes, prefix: &str, apply: &mut impl FnMut(Upda
 async fn watch_again(store: &dyn StateStore, prefix: &str) -> Watch {
     let mut pause = FIRST_PAUSE;
     loop {
-        tokio::time::sleep(pause).await;
+        clock::sleep(pause).await;
         match store.watch(prefix).await {
             Ok(watch) => return watch,
             Err(error) => {

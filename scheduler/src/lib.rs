@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod clock;
 mod connections;
 mod control;
 pub mod dispatch;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::clock;
 use crate::follow::{Update, follow};
 use crate::records;
 use crate::store::{Change, Entry, LeaseId, StateStore, Transaction, WatchEvent};
@@ -64,7 +65,7 @@ async fn enter(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration)
 
 async fn keep(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration, lease: &watch::Sender<LeaseId>) {
     loop {
-        tokio::time::sleep(ttl / RENEWALS_PER_TTL).await;
+        clock::sleep(ttl / RENEWALS_PER_TTL).await;
         let current = *lease.borrow();
         match store.keep_alive(current).await {
             Ok(()) => {}
@@ -79,7 +80,7 @@ async fn keep(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration, 
             }
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be renewed");
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                clock::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The composition root: a scheduler's parts, and how they are put together.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,11 +234,30 @@ async fn follow_cancels(store: Arc<dyn StateStore>, engine: Arc<Engine>) -> Resu
 /// A dead process breaks its stream at once; a dead link does not: then the lease tells.
 async fn follow_executors(store: Arc<dyn StateStore>, dispatcher: Dispatcher) -> Result<AbortOnDropHandle<()>> {
     let handle = tokio::runtime::Handle::current();
+    let mut live: BTreeSet<String> = BTreeSet::new();
     follow(store, records::EXECUTORS, move |update| {
-        let Update::Event(WatchEvent::Deleted { key }) = update else { return };
-        let Some(Ok(executor)) = key.strip_prefix(records::EXECUTORS).map(str::parse) else { return };
-        let dispatcher = dispatcher.clone();
-        handle.spawn(async move { dispatcher.executor_lease_ended(executor).await });
+        let ended = match update {
+            Update::Event(WatchEvent::Put(entry)) => {
+                live.insert(entry.key);
+                return;
+            }
+            Update::Event(WatchEvent::Deleted { key }) => {
+                live.remove(&key);
+                vec![key]
+            }
+            // Some may have gone while nobody watched.
+            Update::Snapshot(entries) => {
+                let now = entries.into_iter().map(|entry| entry.key).collect();
+                let before = std::mem::replace(&mut live, now);
+                before.difference(&live).cloned().collect()
+            }
+            Update::Lost => return,
+        };
+        for key in ended {
+            let Some(Ok(executor)) = key.strip_prefix(records::EXECUTORS).map(str::parse) else { continue };
+            let dispatcher = dispatcher.clone();
+            handle.spawn(async move { dispatcher.executor_lease_ended(executor).await });
+        }
     })
     .await
 }

@@ -13,6 +13,7 @@ use springald_proto::records::{JobRecord, JobStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock;
 use crate::metrics::springald_scheduler as metrics;
 use crate::records;
 use crate::store::{Change, Committed, Condition, Entry, StateStore, Transaction};
@@ -42,7 +43,8 @@ pub(crate) fn start(
                 tracing::warn!(%error, "the job records could not all be looked at");
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
+                () = clock::sleep(pause) => {}
                 () = suspects.missed() => {}
             }
         }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::clock;
 use crate::engine::Engine;
 use crate::follow::{Update, follow};
 use crate::records;
@@ -130,7 +131,7 @@ impl Worker {
         self.tracker.spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
             while let Err(error) = engine.check_owner(&job).await {
                 tracing::warn!(job_id = %job, %error, "the job's owner could not be made sure of; trying again");
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                clock::sleep(PAUSE_AFTER_FAILURE).await;
             }
             looking.lock().remove(&job);
             drop(permit);

@@ -18,6 +18,7 @@ use super::job_entry::JobEntry;
 use super::journal::{Ack, Entry, Journal};
 use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, schedule};
+use crate::clock;
 use crate::job::{Action, Event, Launch, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
@@ -40,18 +41,22 @@ impl Actor {
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(TICK);
+        let mut next_tick = clock::now() + TICK;
         let mut commands = Vec::with_capacity(COMMANDS_PER_TURN);
         loop {
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = clock::sleep_until(next_tick) => {
+                    self.tick(clock::now());
+                    next_tick = clock::now() + TICK;
+                }
                 count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
                     if count == 0 { return }
                     for command in commands.drain(..) {
                         self.handle(command);
                     }
                 }
-                _ = ticks.tick() => self.tick(Instant::now()),
-                () = shutdown.cancelled() => return,
             }
             self.drop_broken_peers();
             self.schedule();
@@ -175,7 +180,7 @@ impl Actor {
             Err(error) => job.fail(error),
         }
         if job.readers == 0 {
-            job.expires = Some(Instant::now() + self.options.result_retention);
+            job.expires = Some(clock::now() + self.options.result_retention);
         }
         let owner_revision = job.owner_revision;
         self.journal.write(Entry::Record { job: id.clone(), owner_revision, record: Box::new(record) });
@@ -234,7 +239,7 @@ impl Actor {
         if let Some(job) = self.jobs.get_mut(id) {
             job.readers = job.readers.saturating_sub(1);
             if job.readers == 0 {
-                job.expires = Some(Instant::now() + self.options.client_gone_grace);
+                job.expires = Some(clock::now() + self.options.client_gone_grace);
             }
         }
     }
@@ -324,8 +329,9 @@ impl Actor {
         if live && durable {
             let outcomes =
                 vec![RecordedOutcome { executor_id: executor.to_string(), outcome: Some(without_metrics(&outcome)) }];
-            let owner_revision = job.owner_revision;
-            self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, outcomes });
+            let (owner_revision, number) = (job.owner_revision, job.outcomes_written);
+            job.outcomes_written += 1;
+            self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, number, outcomes });
         }
         if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
             job.measured(task, succeeded);

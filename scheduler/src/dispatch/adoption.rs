@@ -18,6 +18,7 @@ use super::NewJob;
 use super::actor::Actor;
 use super::job_entry::JobEntry;
 use super::wire::{event_of, parse_key};
+use crate::clock;
 use crate::job::{Event, Status, TaskState};
 use crate::metrics::springald_scheduler as metrics;
 
@@ -60,12 +61,12 @@ impl Actor {
         let failure = replay(&mut entry, outcomes);
         executors.extend(self.peers.ids());
         entry.adoption =
-            Some(Adoption { since: Instant::now(), waiting: executors, held: BTreeMap::new(), adopted: 0, cancelled });
+            Some(Adoption { since: clock::now(), waiting: executors, held: BTreeMap::new(), adopted: 0, cancelled });
         self.peers.broadcast(&adopt_message(&entry));
         self.jobs.insert(id.clone(), entry);
         match failure {
             Some((code, message)) => self.fail(&id, code, message),
-            None => self.settle_if_told(&id, Instant::now()),
+            None => self.settle_if_told(&id, clock::now()),
         }
         Ok(())
     }
@@ -105,7 +106,7 @@ impl Actor {
             adoption.held.insert(executor.clone(), held);
             adoption.adopted += adopted;
         }
-        self.settle_if_told(&id, Instant::now());
+        self.settle_if_told(&id, clock::now());
     }
 
     /// An executor is gone: nobody waits for its word any more, and what it has told is void.
@@ -116,7 +117,7 @@ impl Actor {
                 adoption.held.remove(executor);
             }
         }
-        self.settle_adoptions(Instant::now());
+        self.settle_adoptions(clock::now());
     }
 
     /// Goes on with every job about which all has been told, or for long enough nothing more.
@@ -156,7 +157,7 @@ impl Actor {
             self.apply(id, Event::OutputLost { task, executor });
         }
         metrics::jobs_taken_over_total().inc();
-        tracing::info!(job_id = %id, adopted = adoption.adopted, outputs_lost = lost, millis = adoption.since.elapsed().as_millis() as u64,
+        tracing::info!(job_id = %id, adopted = adoption.adopted, outputs_lost = lost, millis = clock::now().duration_since(adoption.since).as_millis() as u64,
             "job taken over");
         if let Some(reason) = adoption.cancelled {
             return self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
@@ -171,7 +172,7 @@ impl Actor {
                 Err(error) => job.fail(error),
             }
             if job.readers == 0 {
-                job.expires = Some(Instant::now() + self.options.result_retention);
+                job.expires = Some(clock::now() + self.options.result_retention);
             }
         } else if job.record.status() == JobStatus::Succeeded {
             // Its result was complete once, and part of that is gone.

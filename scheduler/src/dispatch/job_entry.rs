@@ -29,6 +29,8 @@ pub(super) struct JobEntry {
     outputs: BTreeMap<StageId, (u64, u64)>,
     pub(super) view: watch::Sender<JobView>,
     pub(super) owner_revision: u64,
+    /// Batches of outcomes that went to the journal under this token.
+    pub(super) outcomes_written: u64,
     pub(super) deadline: Option<Instant>,
     /// Since when nobody could run it.
     pub(super) waiting_since: Option<Instant>,
@@ -55,6 +57,7 @@ impl JobEntry {
             outputs: BTreeMap::new(),
             view: watch::channel(JobView::Pending).0,
             owner_revision: job.owner_revision,
+            outcomes_written: 0,
             deadline: job.deadline,
             waiting_since: None,
             readers: 0,

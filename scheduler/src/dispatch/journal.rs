@@ -4,7 +4,7 @@
 //! report is acknowledged after that; what was never acknowledged is reported again. A write that is refused means that
 //! the job belongs to another scheduler now: it is dropped here.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Command;
+use crate::clock;
 use crate::records;
 use crate::store::{Change, Committed, Condition, StateStore, Transaction};
 
@@ -35,8 +36,8 @@ pub(super) struct Ack {
 /// Something to be written for a job.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// Outcomes that were applied.
-    Outcomes { job: JobId, owner_revision: u64, outcomes: Vec<RecordedOutcome> },
+    /// Outcomes that were applied, numbered in order by job and fencing token.
+    Outcomes { job: JobId, owner_revision: u64, number: u64, outcomes: Vec<RecordedOutcome> },
     /// The record has changed.
     Record { job: JobId, owner_revision: u64, record: Box<JobRecord> },
     /// The job needs nothing but its record any more.
@@ -60,7 +61,7 @@ impl Journal {
         shutdown: CancellationToken,
     ) -> Self {
         let (entries, inbox) = mpsc::channel(ENTRIES_IN_FLIGHT);
-        tracker.spawn(Writer { store, actor, sequences: HashMap::new() }.run(inbox, shutdown));
+        tracker.spawn(Writer { store, actor }.run(inbox, shutdown));
         Self { entries, backlog: VecDeque::new() }
     }
 
@@ -98,6 +99,8 @@ impl Journal {
 #[derive(Default)]
 struct Pending {
     owner_revision: u64,
+    /// Number of the first of the outcomes.
+    number: u64,
     outcomes: Vec<RecordedOutcome>,
     record: Option<Box<JobRecord>>,
     ends: bool,
@@ -106,12 +109,10 @@ struct Pending {
 struct Writer {
     store: Arc<dyn StateStore>,
     actor: mpsc::WeakSender<Command>,
-    /// Number of the next batch of outcomes of each job, and the fencing token under which they are counted.
-    sequences: HashMap<JobId, (u64, u64)>,
 }
 
 impl Writer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Entry>, shutdown: CancellationToken) {
+    async fn run(self, mut inbox: mpsc::Receiver<Entry>, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
         while inbox.recv_many(&mut batch, ENTRIES_PER_BATCH).await > 0 {
             let (jobs, acks) = gather(batch.drain(..));
@@ -127,56 +128,26 @@ impl Writer {
     }
 
     /// Tries until the store has answered. False: this process ends first.
-    async fn write(&mut self, job: &JobId, pending: Pending, shutdown: &CancellationToken) -> bool {
-        let transaction = self.transaction(job, &pending);
+    async fn write(&self, job: &JobId, pending: Pending, shutdown: &CancellationToken) -> bool {
+        let transaction = transaction(job, &pending);
         loop {
             match self.store.transact(transaction.clone()).await {
                 Ok(Committed::Yes { .. }) => break,
                 // After an answer that was lost, the same write is refused because it has ended the job.
                 Ok(Committed::Refused) if pending.ends => break,
                 Ok(Committed::Refused) => {
-                    self.sequences.remove(job);
                     self.tell(Command::Fenced { job: job.clone(), owner_revision: pending.owner_revision }).await;
                     break;
                 }
                 Err(error) => {
                     tracing::warn!(job_id = %job, %error, "the store did not take a job's changes; trying again");
-                    if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_FAILURE)).await.is_none() {
+                    if shutdown.run_until_cancelled(clock::sleep(PAUSE_AFTER_FAILURE)).await.is_none() {
                         return false;
                     }
                 }
             }
         }
-        if pending.ends {
-            self.sequences.remove(job);
-        }
         true
-    }
-
-    fn transaction(&mut self, job: &JobId, pending: &Pending) -> Transaction {
-        let owner = records::owner_key(job);
-        let mut changes = Vec::new();
-        let put = |key, value| Change::Put { key, value, lease: None };
-        if let Some(record) = &pending.record {
-            changes.push(put(records::job_key(job), records::encode(record.as_ref())));
-        }
-        if pending.ends {
-            changes.push(Change::DeletePrefix { prefix: records::plan_prefix(job) });
-            changes.push(Change::DeletePrefix { prefix: records::outcomes_prefix(job) });
-            changes.push(Change::Delete { key: records::cancel_key(job) });
-            changes.push(Change::Delete { key: owner.clone() });
-        } else if !pending.outcomes.is_empty() {
-            let counted = self.sequences.entry(job.clone()).or_default();
-            if counted.0 != pending.owner_revision {
-                *counted = (pending.owner_revision, 0);
-            }
-            let sequence = &mut counted.1;
-            let batch = OutcomeBatch { outcomes: pending.outcomes.clone() };
-            changes.push(put(records::outcomes_key(job, pending.owner_revision, *sequence), records::encode(&batch)));
-            *sequence += 1;
-        }
-        let condition = Condition::Unchanged { key: owner, mod_revision: pending.owner_revision };
-        Transaction { conditions: vec![condition], changes }
     }
 
     async fn tell(&self, command: Command) {
@@ -187,6 +158,27 @@ impl Writer {
     }
 }
 
+fn transaction(job: &JobId, pending: &Pending) -> Transaction {
+    let owner = records::owner_key(job);
+    let mut changes = Vec::new();
+    let put = |key, value| Change::Put { key, value, lease: None };
+    if let Some(record) = &pending.record {
+        changes.push(put(records::job_key(job), records::encode(record.as_ref())));
+    }
+    if pending.ends {
+        changes.push(Change::DeletePrefix { prefix: records::plan_prefix(job) });
+        changes.push(Change::DeletePrefix { prefix: records::outcomes_prefix(job) });
+        changes.push(Change::Delete { key: records::cancel_key(job) });
+        changes.push(Change::Delete { key: owner.clone() });
+    } else if !pending.outcomes.is_empty() {
+        let batch = OutcomeBatch { outcomes: pending.outcomes.clone() };
+        let key = records::outcomes_key(job, pending.owner_revision, pending.number);
+        changes.push(put(key, records::encode(&batch)));
+    }
+    let condition = Condition::Unchanged { key: owner, mod_revision: pending.owner_revision };
+    Transaction { conditions: vec![condition], changes }
+}
+
 /// By job and fencing token: what was written under an earlier token of the same job stays apart, and is refused.
 fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending>, Vec<Ack>) {
     let mut jobs: BTreeMap<(JobId, u64), Pending> = BTreeMap::new();
@@ -194,9 +186,12 @@ fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending
     for entry in batch {
         match entry {
             Entry::Ack(ack) => acks.push(ack),
-            Entry::Outcomes { job, owner_revision, outcomes } => {
+            Entry::Outcomes { job, owner_revision, number, outcomes } => {
                 let pending = jobs.entry((job, owner_revision)).or_default();
                 pending.owner_revision = owner_revision;
+                if pending.outcomes.is_empty() {
+                    pending.number = number;
+                }
                 pending.outcomes.extend(outcomes);
             }
             Entry::Record { job, owner_revision, record } => {
@@ -206,7 +201,7 @@ fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending
             }
             Entry::End { job, owner_revision, record } => {
                 let pending = jobs.entry((job, owner_revision)).or_default();
-                *pending = Pending { owner_revision, outcomes: vec![], record: Some(record), ends: true };
+                *pending = Pending { owner_revision, record: Some(record), ends: true, ..Pending::default() };
             }
         }
     }

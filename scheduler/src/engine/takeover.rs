@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId};
@@ -14,6 +14,7 @@ use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, OwnerRec
 use super::local::LocalJob;
 use super::statement::{self, Prepared};
 use super::{Engine, stored};
+use crate::clock;
 use crate::dispatch::{AdoptedJob, NewJob};
 use crate::planner::{self, PlannedStage, QueryOptions, Run};
 use crate::records;
@@ -58,7 +59,7 @@ impl Engine {
         if record.local || !records::needs_owner(&record) {
             return Ok(());
         }
-        tokio::time::sleep(self.turn(job)).await;
+        clock::sleep(self.turn(job)).await;
         match self.own(job, &entry, record).await? {
             Some((record, owner_revision)) => self.take_in(job, record, owner_revision).await,
             None => Ok(()),
@@ -135,7 +136,7 @@ impl Engine {
         let cancel = self.parts.store.get(&records::cancel_key(job)).await?;
         let left = record.deadline_micros - records::now_micros();
         let left = Duration::from_micros(u64::try_from(left).unwrap_or_default());
-        let deadline = (record.deadline_micros != 0).then(|| Instant::now() + left);
+        let deadline = (record.deadline_micros != 0).then(|| clock::now() + left);
         Ok(AdoptedJob {
             job: NewJob { id: job.clone(), record, stages, owner_revision, deadline },
             outcomes,

@@ -1,7 +1,8 @@
 //! The job state machine: what runs next, what a failure means, when a job has ended.
 //!
 //! ```text
-//!   events (offer, outcome, loss, cancel) ──▶ JobGraph::apply ──▶ actions (launch, abort, free, finish, fail)
+//!   events (offer, outcome, loss, report, cancel) ──▶ JobGraph::apply ──▶ actions (launch, abort, free, finish, fail)
+//!   recorded outcomes of an earlier owner ──▶ JobGraph::replay
 //! ```
 //!
 //! [`JobGraph`] is a pure, deterministic value: no clock, no network, no store, no randomness. The same events in the
@@ -9,7 +10,7 @@
 //! on the world is in [`dispatch`](crate::dispatch).
 //!
 //! **Invariants**
-//! - A task attempt is launched once; only the live attempt's outcome counts.
+//! - A task attempt is launched once at one executor; only a live attempt's outcome counts, and only once.
 //! - A stage starts only when all tasks of all its inputs are done.
 //! - A stage's output is freed only when every task of every reader is done, and made again if a reader must run again.
 //! - After the job has ended, nothing is launched.

@@ -21,7 +21,7 @@ impl JobGraph {
             return None;
         }
         let stage = &mut self.stages[index(task.stage)];
-        stage.tasks[task.task as usize].next_attempt = task.attempt + 1;
+        stage.tasks[task.task as usize].next_attempt = task.attempt.saturating_add(1);
         stage.set(task.task, TaskState::Running { attempt: task.attempt, executor });
         self.apply(outcome).into_iter().find_map(|action| match action {
             Action::Fail { code, message } => Some((code, message)),
