@@ -197,6 +197,27 @@ impl Executor {
         self.stats.now()
     }
 
+    /// Returns when a scheduler wants this executor to drain and leave.
+    pub async fn asked_to_drain(&self) {
+        self.tasks.asked_to_drain().await;
+    }
+
+    /// Takes no more tasks, and waits until those that run have ended and everything that is held here is with others or
+    /// was read, but no longer than `deadline`, and not when no scheduler is there to see to it.
+    pub async fn drain(&self, deadline: Duration) {
+        self.tasks.drain();
+        let stats = self.stats.now();
+        tracing::info!(running = stats.running_tasks, pieces = stats.exchange_pieces, "draining");
+        if tokio::time::timeout(deadline, self.stats.drained()).await.is_err() {
+            let stats = self.stats.now();
+            tracing::warn!(
+                running = stats.running_tasks,
+                pieces = stats.exchange_pieces,
+                "not drained in time (executor.drain_deadline); leaving all the same"
+            );
+        }
+    }
+
     /// Takes no more tasks, waits up to `deadline` for those that run, stops the rest, closes all streams, and
     /// deletes the spill directory.
     pub async fn shutdown(self, deadline: Duration) {

@@ -48,6 +48,11 @@ impl Slots {
         taken.then(|| SlotPermit { slots: wanted, free: Arc::clone(&self.free) })
     }
 
+    /// Lets those who watch look again.
+    pub(crate) fn wake(&self) {
+        self.free.send_modify(|_| {});
+    }
+
     /// Changes whenever slots are taken or given back.
     pub(crate) fn watch(&self) -> watch::Receiver<u32> {
         self.free.subscribe()

@@ -1,7 +1,7 @@
 //! What an executor does and holds: for its owner, and for Prometheus.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::execution::memory_pool::MemoryPool;
 use springald_core::settings::ByteSize;
@@ -17,6 +17,8 @@ use crate::tasks::Tasks;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a shutdown looks whether all is done.
 const IDLE_INTERVAL: Duration = Duration::from_millis(10);
+/// A scheduler that is started again is back within this time.
+const ALONE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an executor does and holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +72,24 @@ impl StatsSource {
         while !cancel.is_cancelled() {
             let told = self.status.pending_outcomes() == 0 || self.status.connected() == 0;
             if self.tasks.running() == 0 && told {
+                return;
+            }
+            tokio::time::sleep(IDLE_INTERVAL).await;
+        }
+    }
+
+    /// Waits until no task runs, nothing is held, and every outcome was acknowledged, or until no scheduler has been there
+    /// for a while.
+    pub(crate) async fn drained(&self) {
+        let mut alone_since = None;
+        loop {
+            let stats = self.now();
+            if stats.running_tasks + stats.exchange_pieces + stats.pending_outcomes == 0 {
+                return;
+            }
+            let alone = stats.connected_schedulers == 0;
+            alone_since = alone.then(|| alone_since.unwrap_or_else(Instant::now));
+            if alone_since.is_some_and(|since| since.elapsed() >= ALONE_PATIENCE) {
                 return;
             }
             tokio::time::sleep(IDLE_INTERVAL).await;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
-use springald_core::error::Result;
+use springald_core::error::{Error, Result};
 use springald_core::ids::{JobId, SchedulerId, StageId, TaskId};
 use springald_proto::control;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ struct Shared {
     tracker: TaskTracker,
     /// No new tasks: the process is about to end.
     draining: AtomicBool,
+    /// Somebody wants this process to drain and end.
+    asked_to_drain: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -70,8 +72,8 @@ struct Checked {
 impl Tasks {
     /// No tasks yet. Those to come are run by `runner`, take their slots from `slots` and are spawned on `tracker`.
     pub(crate) fn new(runner: TaskRunner, slots: Slots, tracker: TaskTracker) -> Self {
-        let draining = AtomicBool::new(false);
-        Self(Arc::new(Shared { runner, slots, tracker, draining, state: Mutex::default() }))
+        let (draining, asked_to_drain) = (AtomicBool::new(false), CancellationToken::new());
+        Self(Arc::new(Shared { runner, slots, tracker, draining, asked_to_drain, state: Mutex::default() }))
     }
 
     /// Number of tasks that run.
@@ -82,11 +84,28 @@ impl Tasks {
     /// Accepts no tasks from now on.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+        self.0.slots.wake();
+    }
+
+    /// True if no more tasks are accepted.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// A scheduler wants this process to drain and end.
+    pub(crate) fn ask_to_drain(&self) {
+        self.drain();
+        self.0.asked_to_drain.cancel();
+    }
+
+    /// Returns when a scheduler wants this process to drain and end.
+    pub(crate) async fn asked_to_drain(&self) {
+        self.0.asked_to_drain.cancelled().await;
     }
 
     /// Slots to offer: none while draining, or while `scheduler` does not take the outcomes it was sent.
     pub(crate) fn offered(&self, scheduler: &Scheduler) -> u32 {
-        if self.0.draining.load(Ordering::Relaxed) || scheduler.outcomes.is_full() { 0 } else { self.0.slots.free() }
+        if self.is_draining() || scheduler.outcomes.is_full() { 0 } else { self.0.slots.free() }
     }
 
     /// Starts what fits; returns the tasks that were not started. Fails if the message makes no sense.
@@ -104,7 +123,7 @@ impl Tasks {
         if let Some(plan) = launch.plan {
             self.0.runner.plans.keep(&checked.job, checked.stage, plan);
         }
-        let full = self.0.draining.load(Ordering::Relaxed) || scheduler.outcomes.is_full();
+        let full = self.is_draining() || scheduler.outcomes.is_full();
         let mut handed_back = vec![];
         for slice in launch.tasks {
             let task = TaskId { stage: checked.stage, task: slice.task, attempt: slice.attempt };
@@ -302,6 +321,30 @@ impl Tasks {
             tracing::info!(job_id = %job, scheduler_id = %scheduler, "freeing a job whose scheduler is gone");
             self.free(&job, self.0.state.lock());
         }
+    }
+
+    /// Takes over an output that another executor hands over; the answer is for the scheduler that wants it. `None` if it
+    /// is not the job's owner.
+    pub(crate) fn take_over(
+        &self,
+        scheduler: &Scheduler,
+        wanted: control::Move,
+    ) -> Result<Option<impl Future<Output = control::Moved> + Send + use<>>> {
+        let job: JobId = wanted.job_id.parse()?;
+        let output = wanted.output.ok_or_else(|| Error::invalid("an output to take over without its name"))?;
+        let task = TaskId { stage: StageId(wanted.stage), task: output.task, attempt: output.attempt };
+        if !self.0.state.lock().owners.obey(&job, scheduler, wanted.owner_revision) {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.0);
+        Ok(Some(async move {
+            let taken = match shared.draining.load(Ordering::Relaxed) {
+                true => Err(Error::unavailable("this executor is about to leave, too")),
+                false => shared.runner.reader.take_over(&output.address, &job, task, &output.partitions).await,
+            };
+            let error = taken.err().map(|error| error.to_string()).unwrap_or_default();
+            control::Moved { key: Some(task_key(&job, task)), owner_revision: wanted.owner_revision, error }
+        }))
     }
 
     /// Stops all tasks.

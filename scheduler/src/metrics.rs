@@ -22,6 +22,12 @@ pub(crate) mod springald_scheduler {
     pub fn tasks_adopted_total() -> Counter;
     /// Tasks that run again because an executor was lost with what they had written, or while they ran.
     pub fn tasks_lost_total() -> Counter;
+    /// Slow tasks that were started a second time.
+    pub fn tasks_speculated_total() -> Counter;
+    /// Outputs that executors which were about to leave have handed over to others.
+    pub fn outputs_handed_over_total() -> Counter;
+    /// Executors that got no tasks for a while because too much went wrong there.
+    pub fn executors_put_aside_total() -> Counter;
     /// Executors with a control stream to this scheduler.
     pub fn executors_connected() -> Gauge;
     /// Slots of those executors.

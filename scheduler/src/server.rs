@@ -184,6 +184,7 @@ fn dispatch_options(settings: &Settings) -> DispatchOptions {
         result_retention: own.result_retention.0,
         client_gone_grace: own.client_gone_grace.0,
         max_task_failures: own.max_task_failures,
+        speculation: own.speculation,
     }
 }
 

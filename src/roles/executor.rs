@@ -30,7 +30,15 @@ pub async fn run(options: cli::Executor) -> Result<ExitCode> {
     let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(|| Ok(()))).await?;
     let store = super::store::etcd(&settings.cluster).await?;
     let member = Member::start(&settings, store, telemetry.address().to_string()).await?;
-    super::told_to_end().await?;
+    tokio::select! {
+        told = super::told_to_end() => told?,
+        () = member.executor.asked_to_drain() => {}
+    }
+    tokio::select! {
+        () = member.executor.drain(settings.executor.drain_deadline.0) => {}
+        // Told twice: now.
+        told = super::told_to_end() => told?,
+    }
     member.shutdown().await?;
     Ok(ExitCode::SUCCESS)
 }

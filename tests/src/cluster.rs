@@ -37,6 +37,8 @@ pub struct Scheduler {
     pub flight_sql: String,
     /// Its REST interface.
     pub rest: Http,
+    /// Its metrics.
+    pub telemetry: Http,
 }
 
 impl Scheduler {
@@ -143,6 +145,27 @@ impl Cluster {
         scheduler
     }
 
+    /// Tells a scheduler to end, waits for its end, and starts another one in its place, which clients find at the same
+    /// address.
+    ///
+    /// # Panics
+    /// If there is none with this number, it does not end with status 0, or the other one does not start.
+    pub async fn restart_scheduler(&mut self, number: usize) {
+        let mut earlier = self.schedulers.remove(number);
+        earlier.process.stop().await;
+        let port = earlier.flight_sql.rsplit(':').next().expect("a port").to_owned();
+        let scheduler = self.start_scheduler_at(number, &port).await;
+        self.schedulers.insert(number, scheduler);
+        let all = self.schedulers.len();
+        for executor in &self.executors {
+            eventually("the executor is connected to all schedulers", START_DEADLINE, async || {
+                let connected = executor.telemetry.metric("springald_executor_schedulers_connected").await?;
+                same("connections", connected as usize, all)
+            })
+            .await;
+        }
+    }
+
     /// A session with the first scheduler that goes on at the others.
     ///
     /// # Panics
@@ -191,11 +214,15 @@ impl Cluster {
     }
 
     async fn start_scheduler(&self, number: usize) -> Scheduler {
+        self.start_scheduler_at(number, "0").await
+    }
+
+    async fn start_scheduler_at(&self, number: usize, flight_sql_port: &str) -> Scheduler {
         let etcd = self.etcd.url();
         let mut arguments = vec!["scheduler", "--etcd", &etcd, "--cluster", "test"];
         arguments.extend([
             "--flight-sql-port",
-            "0",
+            flight_sql_port,
             "--control-port",
             "0",
             "--rest-port",
@@ -209,7 +236,16 @@ impl Cluster {
         let mut process = Process::start(&format!("scheduler {number}"), &owned(&arguments));
         let started = process.event("scheduler started").await;
         let address = |name: &str| started[name].as_str().expect("an address").to_owned();
-        Scheduler { process, flight_sql: format!("grpc://{}", address("flight_sql")), rest: Http::at(&address("rest")) }
+        let (flight_sql, rest) = (format!("grpc://{}", address("flight_sql")), Http::at(&address("rest")));
+        let id = address("scheduler_id");
+        let telemetry = eventually("the scheduler is listed", START_DEADLINE, async || {
+            let list = rest.json("/api/v1/schedulers").await?;
+            let own = list.as_array().into_iter().flatten().find(|scheduler| scheduler["id"] == id.as_str());
+            let telemetry = own.and_then(|scheduler| scheduler["telemetry_address"].as_str());
+            telemetry.map(Http::at).ok_or_else(|| list.to_string())
+        })
+        .await;
+        Scheduler { process, flight_sql, rest, telemetry }
     }
 
     fn spawn_executor(&mut self) -> Process {

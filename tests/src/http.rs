@@ -82,6 +82,11 @@ impl Http {
         serde_json::from_str(&answer.body).map_err(|error| format!("POST {path}: {error}: {answer:?}"))
     }
 
+    /// Sends JSON to a path and gives the status of the answer. The error says why there is none.
+    pub async fn post_status(&self, path: &str, body: &Value) -> Result<u16, String> {
+        Ok(self.request_with(Method::POST, path, Bytes::from(body.to_string())).await?.status)
+    }
+
     /// Waits until a job is in a state; the job as it is then.
     ///
     /// # Panics

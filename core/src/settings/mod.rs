@@ -85,6 +85,8 @@ pub struct SchedulerSettings {
     pub job_retention: Span,
     /// How often a task may fail before its job fails.
     pub max_task_failures: u32,
+    /// Tasks that take much longer than others of their stage are tried a second time on a slot that is free.
+    pub speculation: bool,
     /// Largest number of client connections.
     pub max_connections: usize,
 }
@@ -103,6 +105,7 @@ impl Default for SchedulerSettings {
             client_gone_grace: Span::seconds(10),
             job_retention: Span::seconds(24 * 3600),
             max_task_failures: 4,
+            speculation: true,
             max_connections: 1000,
         }
     }
@@ -127,6 +130,9 @@ pub struct ExecutorSettings {
     pub spill_limit: ByteSize,
     /// Share of the memory, in percent, that the exchange may hold before it spills.
     pub exchange_memory_percent: u8,
+    /// How long an executor that was told to end goes on, until its tasks have ended and what it holds is with others or was
+    /// read.
+    pub drain_deadline: Span,
     /// Bytes in flight, at most, of one fetch from a peer.
     pub fetch_bytes_in_flight: ByteSize,
 }
@@ -142,6 +148,7 @@ impl Default for ExecutorSettings {
             spill_dir: PathBuf::new(),
             spill_limit: ByteSize::mib(100 * 1024),
             exchange_memory_percent: 50,
+            drain_deadline: Span::seconds(60),
             fetch_bytes_in_flight: ByteSize::mib(16),
         }
     }

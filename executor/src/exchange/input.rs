@@ -83,6 +83,16 @@ impl PieceReader {
         let fetch = FetchContext { peers, reservation, queue_bytes: bytes_in_flight.as_usize() / 2 };
         Self { executor, store, fetch }
     }
+
+    /// The pieces of this process.
+    pub(super) fn store(&self) -> &ExchangeStore {
+        &self.store
+    }
+
+    /// The connections to other executors.
+    pub(super) fn peers(&self) -> &Peers {
+        &self.fetch.peers
+    }
 }
 
 /// The [`ExchangeInput`] of one task.

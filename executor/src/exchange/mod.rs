@@ -13,6 +13,7 @@
 mod compact;
 pub(crate) mod encode;
 mod fetch;
+mod handover;
 pub(crate) mod input;
 pub(crate) mod partition;
 pub(crate) mod peers;

@@ -116,6 +116,20 @@ impl ControlStream {
             Incoming::StageDone(done) => tasks.stage_done(&done)?,
             Incoming::FreeStage(free) => tasks.free_stage(&free)?,
             Incoming::FreeJob(free) => tasks.free_job(&free)?,
+            Incoming::Drain(_) => {
+                tracing::info!(scheduler_id = %scheduler.id, "a scheduler asks this executor to drain");
+                tasks.ask_to_drain();
+            }
+            Incoming::Move(wanted) => {
+                if let Some(taking) = tasks.take_over(scheduler, wanted)? {
+                    let sender = self.sender.clone();
+                    // Ends with the fetch. Should the stream have broken meanwhile, the answer is asked for again.
+                    tokio::spawn(async move {
+                        let moved = Outgoing::Moved(taking.await);
+                        let _ = sender.send(ExecutorMessage { message: Some(moved) }).await;
+                    });
+                }
+            }
             Incoming::Adopt(adopt) => {
                 if let Some(holdings) = tasks.adopt(scheduler, &adopt)? {
                     self.send(Outgoing::Holdings(holdings)).await?;
@@ -139,7 +153,8 @@ impl ControlStream {
 
     /// Offers what is free, if that is not what was said last.
     async fn offer(&mut self, scheduler: &Scheduler, tasks: &Tasks) -> Result<()> {
-        let offer = Offer { free_slots: tasks.offered(scheduler), slots_received: self.slots_received };
+        let draining = tasks.is_draining();
+        let offer = Offer { free_slots: tasks.offered(scheduler), slots_received: self.slots_received, draining };
         if self.offered.as_ref() != Some(&offer) {
             self.offered = Some(offer);
             self.send(Outgoing::Offer(offer)).await?;

@@ -4,28 +4,33 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_core::ids::{ExecutorId, JobId, TaskId};
 use springald_proto::control::{
-    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, Launch as LaunchMessage, Outcome, OutcomeReport,
-    StageDone, TaskSlice, executor_message, outcome, scheduler_message::Message,
+    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, Outcome, OutcomeReport, StageDone,
+    executor_message, outcome, scheduler_message::Message,
 };
 use springald_proto::records::{JobStatus, RecordedOutcome};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::executors::Peers;
+use super::handover::Moves;
 use super::job_entry::JobEntry;
-use super::journal::{Ack, Entry, Journal};
+use super::journal::{Entry, Journal};
+use super::standing::Standings;
 use super::wire::{event_of, parse_key, task_key, without_metrics};
-use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, schedule};
+use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
-use crate::job::{Action, Event, Launch, Status};
+use crate::job::{Action, Event, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
 use crate::records;
 
 const TICK: Duration = Duration::from_millis(250);
 const COMMANDS_PER_TURN: usize = 256;
+/// A task that has failed is started again after so long; each time twice as long, up to the longest.
+const FIRST_REST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 pub(super) struct Actor {
     pub(super) options: DispatchOptions,
@@ -33,11 +38,21 @@ pub(super) struct Actor {
     shape: watch::Sender<ClusterShape>,
     pub(super) jobs: BTreeMap<JobId, JobEntry>,
     pub(super) peers: Peers,
+    pub(super) standings: Standings,
+    pub(super) moves: Moves,
 }
 
 impl Actor {
     pub(super) fn new(options: DispatchOptions, journal: Journal, shape: watch::Sender<ClusterShape>) -> Self {
-        Self { options, journal, shape, jobs: BTreeMap::new(), peers: Peers::default() }
+        Self {
+            options,
+            journal,
+            shape,
+            jobs: BTreeMap::new(),
+            peers: Peers::default(),
+            standings: Standings::default(),
+            moves: Moves::default(),
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, shutdown: CancellationToken) {
@@ -96,6 +111,13 @@ impl Actor {
                     peer.send(Message::Acknowledged(Acknowledged { sequence }));
                 }
             }
+            Command::MoveDurable { job, task, from } => self.move_durable(&job, task, from),
+            Command::Drain { executor, reply } => {
+                let _ = reply.send(self.drain(&executor));
+            }
+            Command::Draining { reply } => {
+                let _ = reply.send(self.peers.draining());
+            }
             Command::Adopt { job, reply } => {
                 let _ = reply.send(self.adopt(*job));
             }
@@ -142,8 +164,12 @@ impl Actor {
         let Some(owner_revision) = self.jobs.get(id).map(|job| job.owner_revision) else { return };
         let job_id = id.to_string();
         match action {
-            // Only offers launch, and those come from `schedule`.
+            // Launched by whoever has offered a slot.
             Action::Launch(_) => {}
+            Action::Rest { stage, task, failures } => {
+                let due = clock::now() + pause_after(failures);
+                self.jobs.get_mut(id).into_iter().for_each(|job| job.resting.push((due, stage, task)));
+            }
             Action::Abort { task, executor } => {
                 if let Some(peer) = self.peers.get_mut(&executor) {
                     peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
@@ -297,7 +323,12 @@ impl Actor {
     fn executor_said(&mut self, executor: &ExecutorId, stream: u64, message: ExecutorMessage) {
         let Some(peer) = self.peers.on_stream(executor, stream) else { return };
         match message.message {
-            Some(executor_message::Message::Offer(offer)) => peer.offered(offer),
+            Some(executor_message::Message::Offer(offer)) => {
+                if peer.offered(offer) {
+                    self.shape_changed();
+                }
+            }
+            Some(executor_message::Message::Moved(moved)) => self.moved(executor, moved),
             Some(executor_message::Message::Outcomes(report)) => self.outcomes(executor, stream, report),
             Some(executor_message::Message::HandedBack(back)) => {
                 for (job, task) in back.tasks.iter().filter_map(parse_key) {
@@ -318,7 +349,8 @@ impl Actor {
             }
         }
         if durable {
-            self.journal.write(Entry::Ack(Ack { executor: executor.clone(), stream, sequence: report.sequence }));
+            let (executor, sequence) = (executor.clone(), report.sequence);
+            self.journal.write(Entry::Notice(Command::Journaled { executor, stream, sequence }));
         }
     }
 
@@ -327,22 +359,41 @@ impl Actor {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let live = job.graph.is_live(task, executor);
         if live && durable {
-            let outcomes =
-                vec![RecordedOutcome { executor_id: executor.to_string(), outcome: Some(without_metrics(&outcome)) }];
-            let (owner_revision, number) = (job.owner_revision, job.outcomes_written);
-            job.outcomes_written += 1;
-            self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, number, outcomes });
+            let outcome = Some(without_metrics(&outcome));
+            let record = RecordedOutcome { executor_id: executor.to_string(), outcome, moved_from: String::new() };
+            self.record(id, record);
         }
+        let Some(job) = self.jobs.get_mut(id) else { return };
         if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
             job.measured(task, succeeded);
         }
         if live {
             let succeeded = matches!(&outcome.result, Some(outcome::Result::Succeeded(_)));
             metrics::tasks_total(if succeeded { "succeeded" } else { "failed" }).inc();
+            job.times.ended(task, succeeded, clock::now());
         }
         if let Some(event) = event_of(task, executor, outcome) {
+            if live {
+                self.blame_for(id, &event, clock::now());
+            }
             self.apply(id, event);
         }
+    }
+
+    /// Writes an outcome of a job into its journal.
+    pub(super) fn record(&mut self, id: &JobId, record: RecordedOutcome) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let (owner_revision, number) = (job.owner_revision, job.outcomes_written);
+        job.outcomes_written += 1;
+        self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, number, outcomes: vec![record] });
+    }
+
+    pub(super) fn write(&mut self, entry: Entry) {
+        self.journal.write(entry);
+    }
+
+    pub(super) fn journal_has_room(&self, entries: usize) -> bool {
+        self.journal.has_room(entries)
     }
 
     // === time ===
@@ -350,6 +401,11 @@ impl Actor {
     fn tick(&mut self, now: Instant) {
         self.journal.flush();
         self.settle_adoptions(now);
+        self.standings.pass(now);
+        self.peers.put_aside(|executor| self.standings.is_aside(executor));
+        self.wake_rested(now);
+        self.speculate(now);
+        self.hand_over(now);
         let mut stops = Vec::new();
         for job in self.jobs.values_mut() {
             if job.deadline.is_some_and(|deadline| now >= deadline) && *job.graph.status() == Status::Running {
@@ -376,41 +432,24 @@ impl Actor {
         }
     }
 
-    // === launching ===
-
-    fn schedule(&mut self) {
-        let mut messages: BTreeMap<(ExecutorId, JobId, StageId), Vec<TaskSlice>> = BTreeMap::new();
-        for (job, launch) in schedule::assign(&mut self.jobs, &mut self.peers) {
-            let Launch { task, executor, partitions, slots } = launch;
-            let slice = TaskSlice { task: task.task, attempt: task.attempt, partitions: partitions.collect(), slots };
-            messages.entry((executor, job, task.stage)).or_default().push(slice);
-        }
-        for ((executor, job, stage), tasks) in messages {
-            self.launch(&executor, &job, stage, tasks);
+    /// Tasks that have rested for long enough may be started again.
+    fn wake_rested(&mut self, now: Instant) {
+        for job in self.jobs.values_mut() {
+            let graph = &mut job.graph;
+            job.resting.retain(|(due, stage, task)| {
+                let rests = now < *due;
+                if !rests {
+                    graph.apply(Event::Rested { stage: *stage, task: *task });
+                }
+                rests
+            });
         }
     }
+}
 
-    fn launch(&mut self, executor: &ExecutorId, id: &JobId, stage: StageId, tasks: Vec<TaskSlice>) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        if job.record.started_micros == 0 {
-            job.record.started_micros = records::now_micros();
-            job.record.set_status(JobStatus::Running);
-            let (owner_revision, record) = (job.owner_revision, Box::new(job.current_record()));
-            self.journal.write(Entry::Record { job: id.clone(), owner_revision, record });
-        }
-        let inputs = job.inputs_of(stage, &self.peers);
-        let Some(peer) = self.peers.get_mut(executor) else { return };
-        let first = peer.knows.insert((id.clone(), stage));
-        peer.send(Message::Launch(LaunchMessage {
-            job_id: id.to_string(),
-            stage: stage.0,
-            plan: first.then(|| job.plans.get(&stage).cloned()).flatten(),
-            inputs,
-            tasks,
-            trace_id: job.record.trace_id.clone(),
-            owner_revision: job.owner_revision,
-        }));
-    }
+/// How long a task rests after so many failures.
+fn pause_after(failures: u32) -> Duration {
+    (FIRST_REST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_REST)
 }
 
 /// A job without clients for too long: a result is given up, a run is cancelled.

@@ -90,7 +90,10 @@ impl Actor {
         let mut adopted = 0;
         for (_, task) in holdings.running.iter().filter_map(parse_key) {
             self.apply(&id, Event::Reported { task, executor: executor.clone() });
-            adopted += usize::from(self.jobs.get(&id).is_some_and(|job| job.graph.is_live(task, executor)));
+            if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.graph.is_live(task, executor)) {
+                job.times.started(task, clock::now());
+                adopted += 1;
+            }
         }
         let mut held = BTreeSet::new();
         for outcome in holdings.finished {
@@ -189,7 +192,12 @@ fn adopt_message(job: &JobEntry) -> Message {
 fn replay(entry: &mut JobEntry, outcomes: Vec<RecordedOutcome>) -> Option<(ErrorCode, String)> {
     let mut failure = None;
     for recorded in outcomes {
+        let moved_from = recorded.moved_from.parse::<ExecutorId>().ok();
         let Some((executor, task, outcome)) = parsed(recorded) else { continue };
+        if let Some(from) = moved_from {
+            entry.graph.replay(Event::Moved { task, from, to: executor });
+            continue;
+        }
         if let Some(springald_proto::control::outcome::Result::Succeeded(succeeded)) = &outcome.result {
             entry.measured(task, succeeded);
         }

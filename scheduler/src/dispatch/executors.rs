@@ -22,6 +22,8 @@ pub(super) struct Peer {
     pub(super) knows: HashSet<(JobId, StageId)>,
     /// The outbox was full or closed: the stream is given up.
     pub(super) broken: bool,
+    /// Too much went wrong there of late.
+    pub(super) aside: bool,
 }
 
 impl Peer {
@@ -35,8 +37,15 @@ impl Peer {
         self.free_slots() >= self.hello.slots
     }
 
-    pub(super) fn offered(&mut self, offer: Offer) {
+    /// Takes the executor's word; true if it drains, or not any more, by that.
+    pub(super) fn offered(&mut self, offer: Offer) -> bool {
+        let changed = self.offer.draining != offer.draining;
         self.offer = offer;
+        changed
+    }
+
+    fn takes_tasks(&self) -> bool {
+        !self.broken && !self.offer.draining
     }
 
     pub(super) fn launched(&mut self, slots: u32) {
@@ -68,6 +77,7 @@ impl Peers {
             slots_launched: 0,
             knows: HashSet::new(),
             broken: false,
+            aside: false,
         };
         self.peers.insert(id, peer);
     }
@@ -122,22 +132,38 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
+    /// Executors that are about to leave.
+    pub(super) fn draining(&self) -> Vec<ExecutorId> {
+        self.peers.iter().filter(|(_, peer)| peer.offer.draining).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Executors that take tasks and outputs: those put aside only if there are no others.
+    pub(super) fn takers(&self) -> impl Iterator<Item = ExecutorId> {
+        self.open().map(|(id, _)| id.clone())
+    }
+
+    fn open(&self) -> impl Iterator<Item = (&ExecutorId, &Peer)> {
+        let choice = self.peers.values().any(|peer| peer.takes_tasks() && !peer.aside);
+        self.peers.iter().filter(move |(_, peer)| peer.takes_tasks() && !(peer.aside && choice))
+    }
+
+    /// Puts executors aside, and takes them back.
+    pub(super) fn put_aside(&mut self, aside: impl Fn(&ExecutorId) -> bool) {
+        self.peers.iter_mut().for_each(|(id, peer)| peer.aside = aside(id));
+    }
+
     /// Executors with free slots, the one with most first.
     pub(super) fn with_room(&self) -> Vec<(ExecutorId, u32)> {
-        let mut room: Vec<(ExecutorId, u32)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.broken && peer.free_slots() > 0)
-            .map(|(id, peer)| (id.clone(), peer.free_slots()))
-            .collect();
+        let free = self.open().map(|(id, peer)| (id.clone(), peer.free_slots()));
+        let mut room: Vec<(ExecutorId, u32)> = free.filter(|(_, free)| *free > 0).collect();
         room.sort_by_key(|(_, free)| std::cmp::Reverse(*free));
         room
     }
 
     pub(super) fn shape(&self) -> ClusterShape {
-        let slots = self.peers.values().map(|peer| peer.hello.slots);
+        let slots = self.peers.values().filter(|peer| peer.takes_tasks()).map(|peer| peer.hello.slots);
         ClusterShape {
-            executors: self.peers.len() as u32,
+            executors: slots.clone().count() as u32,
             total_slots: slots.clone().sum(),
             largest_slots: slots.max().unwrap_or(0),
         }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use springald_core::error::{Error, Result};
-use springald_core::ids::{JobId, StageId};
+use springald_core::ids::{ExecutorId, JobId, StageId};
 use springald_proto::control::{OperatorMetrics, StageInput, StagePlan, Succeeded, TaskOutput};
 use springald_proto::records::{JobRecord, StageSummary};
 use tokio::sync::watch;
 
 use super::adoption::Adoption;
 use super::executors::Peers;
+use super::handover::Release;
+use super::stragglers::Times;
 use super::{JobView, NewJob, ResultPart};
 use crate::job::{JobGraph, Limits, Stage, TaskState};
 use crate::planner::StageMetrics;
@@ -32,6 +34,11 @@ pub(super) struct JobEntry {
     /// Batches of outcomes that went to the journal under this token.
     pub(super) outcomes_written: u64,
     pub(super) deadline: Option<Instant>,
+    /// Tasks that failed, and when they may be started again.
+    pub(super) resting: Vec<(Instant, StageId, u32)>,
+    pub(super) times: Times,
+    /// Outputs that were handed over and are still read where they were.
+    pub(super) releases: Vec<Release>,
     /// Since when nobody could run it.
     pub(super) waiting_since: Option<Instant>,
     /// Clients that wait for or read the result now.
@@ -59,6 +66,9 @@ impl JobEntry {
             owner_revision: job.owner_revision,
             outcomes_written: 0,
             deadline: job.deadline,
+            resting: vec![],
+            times: Times::default(),
+            releases: vec![],
             waiting_since: None,
             readers: 0,
             expires: None,
@@ -107,9 +117,11 @@ impl JobEntry {
         let last = self.graph.last_stage();
         outputs(last, peers)
             .map(|output| {
+                let executor: ExecutorId = output.executor_id.parse()?;
                 Ok(ResultPart {
                     task: TaskId { stage: last.spec().id, task: output.task, attempt: output.attempt },
-                    executor: output.executor_id.parse()?,
+                    writer: last.written_by(output.task).unwrap_or(&executor).clone(),
+                    executor,
                     address: output.address,
                     partitions: output.partitions,
                 })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springald_core::error::{ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId};
+use springald_core::ids::JobId;
 use springald_proto::records::{JobRecord, OutcomeBatch, RecordedOutcome};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,16 +25,7 @@ const ENTRIES_IN_FLIGHT: usize = 4096;
 const ENTRIES_PER_BATCH: usize = 256;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// An acknowledgement that is due once an entry is durable.
-#[derive(Clone, Debug)]
-pub(super) struct Ack {
-    pub(super) executor: ExecutorId,
-    pub(super) stream: u64,
-    pub(super) sequence: u64,
-}
-
 /// Something to be written for a job.
-#[derive(Debug)]
 pub(super) enum Entry {
     /// Outcomes that were applied, numbered in order by job and fencing token.
     Outcomes { job: JobId, owner_revision: u64, number: u64, outcomes: Vec<RecordedOutcome> },
@@ -42,8 +33,8 @@ pub(super) enum Entry {
     Record { job: JobId, owner_revision: u64, record: Box<JobRecord> },
     /// The job needs nothing but its record any more.
     End { job: JobId, owner_revision: u64, record: Box<JobRecord> },
-    /// All entries of a report are before this one.
-    Ack(Ack),
+    /// The actor is told this once all entries before it are durable.
+    Notice(Command),
 }
 
 /// The queue into the journal.
@@ -115,14 +106,14 @@ impl Writer {
     async fn run(self, mut inbox: mpsc::Receiver<Entry>, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(ENTRIES_PER_BATCH);
         while inbox.recv_many(&mut batch, ENTRIES_PER_BATCH).await > 0 {
-            let (jobs, acks) = gather(batch.drain(..));
+            let (jobs, notices) = gather(batch.drain(..));
             for ((job, _), pending) in jobs {
                 if !self.write(&job, pending, &shutdown).await {
                     return;
                 }
             }
-            for Ack { executor, stream, sequence } in acks {
-                self.tell(Command::Journaled { executor, stream, sequence }).await;
+            for notice in notices {
+                self.tell(notice).await;
             }
         }
     }
@@ -180,12 +171,12 @@ fn transaction(job: &JobId, pending: &Pending) -> Transaction {
 }
 
 /// By job and fencing token: what was written under an earlier token of the same job stays apart, and is refused.
-fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending>, Vec<Ack>) {
+fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending>, Vec<Command>) {
     let mut jobs: BTreeMap<(JobId, u64), Pending> = BTreeMap::new();
-    let mut acks = Vec::new();
+    let mut notices = Vec::new();
     for entry in batch {
         match entry {
-            Entry::Ack(ack) => acks.push(ack),
+            Entry::Notice(notice) => notices.push(notice),
             Entry::Outcomes { job, owner_revision, number, outcomes } => {
                 let pending = jobs.entry((job, owner_revision)).or_default();
                 pending.owner_revision = owner_revision;
@@ -205,7 +196,7 @@ fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending
             }
         }
     }
-    (jobs, acks)
+    (jobs, notices)
 }
 
 /// Writes the end of a job that dispatch never held.

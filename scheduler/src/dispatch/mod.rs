@@ -14,9 +14,13 @@
 mod actor;
 mod adoption;
 mod executors;
+mod handover;
 mod job_entry;
 mod journal;
+mod launching;
 mod schedule;
+mod standing;
+mod stragglers;
 mod wire;
 
 use std::sync::Arc;
@@ -41,6 +45,8 @@ pub struct ResultPart {
     pub task: TaskId,
     /// The executor that holds it.
     pub executor: ExecutorId,
+    /// The executor that wrote it.
+    pub writer: ExecutorId,
     /// host:port of that executor's exchange service.
     pub address: String,
     /// Its partitions, in order.
@@ -90,6 +96,9 @@ pub(crate) enum Command {
     ExecutorGone { executor: ExecutorId, stream: u64 },
     ExecutorLeaseEnded { executor: ExecutorId },
     Journaled { executor: ExecutorId, stream: u64, sequence: u64 },
+    MoveDurable { job: JobId, task: TaskId, from: ExecutorId },
+    Drain { executor: ExecutorId, reply: oneshot::Sender<bool> },
+    Draining { reply: oneshot::Sender<Vec<ExecutorId>> },
     Adopt { job: Box<AdoptedJob>, reply: oneshot::Sender<Result<()>> },
     Fenced { job: JobId, owner_revision: u64 },
     JobsHeld { reply: oneshot::Sender<Vec<JobId>> },
@@ -108,6 +117,8 @@ pub struct DispatchOptions {
     pub client_gone_grace: Duration,
     /// How often a task may fail.
     pub max_task_failures: u32,
+    /// Slow tasks are tried a second time.
+    pub speculation: bool,
 }
 
 const COMMANDS_IN_FLIGHT: usize = 4096;
@@ -163,6 +174,16 @@ impl Dispatcher {
     /// An executor's lease has ended: whatever its stream looks like, it is not there.
     pub async fn executor_lease_ended(&self, executor: ExecutorId) -> Result<()> {
         self.tell(Command::ExecutorLeaseEnded { executor }).await
+    }
+
+    /// Tells an executor to drain and leave; false if it is not connected here.
+    pub async fn drain(&self, executor: ExecutorId) -> Result<bool> {
+        self.ask(|reply| Command::Drain { executor, reply }).await
+    }
+
+    /// The executors that are about to leave.
+    pub async fn draining(&self) -> Result<Vec<ExecutorId>> {
+        self.ask(|reply| Command::Draining { reply }).await
     }
 
     /// Ends a job. Nothing happens if it is not here or has ended.

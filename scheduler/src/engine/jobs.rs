@@ -1,8 +1,10 @@
 //! What is told of jobs and processes.
 
+#[cfg(doc)]
+use springald_core::error::ErrorCode;
 use springald_core::error::{Error, Result};
-use springald_core::ids::JobId;
-use springald_proto::records::{ExecutorRecord, JobRecord, JobStatus, SchedulerRecord};
+use springald_core::ids::{ExecutorId, JobId};
+use springald_proto::records::{ExecutorRecord, ExecutorState, JobRecord, JobStatus, SchedulerRecord};
 
 use super::Engine;
 use crate::records;
@@ -78,7 +80,27 @@ impl Engine {
 
     /// All live executors.
     pub async fn executors(&self) -> Result<Vec<ExecutorRecord>> {
-        decode_all(self.parts.store.list(records::EXECUTORS, None, PROCESSES).await?)
+        let mut executors: Vec<ExecutorRecord> =
+            decode_all(self.parts.store.list(records::EXECUTORS, None, PROCESSES).await?)?;
+        for draining in self.parts.dispatcher.draining().await? {
+            let record = executors.iter_mut().find(|record| record.executor_id == draining.as_str());
+            record.into_iter().for_each(|record| record.set_state(ExecutorState::Draining));
+        }
+        Ok(executors)
+    }
+
+    /// Tells an executor to drain: to take no more tasks, to hand over what it holds, and to leave.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] if there is none with this id, [`ErrorCode::Unavailable`] if it is not connected here.
+    pub async fn drain_executor(&self, executor: &ExecutorId) -> Result<()> {
+        if self.parts.dispatcher.drain(executor.clone()).await? {
+            return Ok(());
+        }
+        match self.parts.store.get(&records::executor_key(executor)).await? {
+            Some(_) => Err(Error::unavailable(format!("executor {executor} is not connected to this scheduler now"))),
+            None => Err(Error::not_found(format!("there is no executor {executor}"))),
+        }
     }
 
     /// All live schedulers.

@@ -108,7 +108,7 @@ pub(super) async fn stream(
 
 /// The attempts that wrote the parts: attempts are never repeated at one executor, and what one wrote stays as it is.
 fn version_of(parts: &[ResultPart]) -> String {
-    let names: Vec<String> = parts.iter().map(|part| format!("{}@{}", part.task, part.executor)).collect();
+    let names: Vec<String> = parts.iter().map(|part| format!("{}@{}", part.task, part.writer)).collect();
     let digest = ring::digest::digest(&ring::digest::SHA256, names.join(",").as_bytes());
     digest.as_ref().iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -225,7 +225,8 @@ mod tests {
 
     fn part(attempt: u32) -> ResultPart {
         let task = springald_core::ids::TaskId { stage: springald_core::ids::StageId(2), task: 0, attempt };
-        ResultPart { task, executor: "e".parse().expect("valid"), address: "a:1".to_owned(), partitions: vec![0] }
+        let executor: springald_core::ids::ExecutorId = "e".parse().expect("valid");
+        ResultPart { task, writer: executor.clone(), executor, address: "a:1".to_owned(), partitions: vec![0] }
     }
 
     #[test]

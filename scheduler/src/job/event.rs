@@ -68,6 +68,29 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A task that failed has rested for long enough.
+    Rested {
+        /// Its stage.
+        stage: StageId,
+        /// The task.
+        task: u32,
+    },
+    /// This attempt is much slower than its peers, and an executor has nothing better to do than to try, too.
+    Speculate {
+        /// The slow attempt.
+        task: TaskId,
+        /// Where to run the second one.
+        executor: ExecutorId,
+    },
+    /// An executor that is about to leave has handed an output over to another one.
+    Moved {
+        /// The attempt that wrote it.
+        task: TaskId,
+        /// Who held it.
+        from: ExecutorId,
+        /// Who has a copy of it now.
+        to: ExecutorId,
+    },
     /// An executor says that it runs, or has run, this attempt, which was launched by an earlier owner of the job or on
     /// an earlier control stream. Wanted, it counts as launched; else it is aborted.
     Reported {
@@ -117,6 +140,15 @@ pub struct Launch {
 pub enum Action {
     /// Start a task.
     Launch(Launch),
+    /// A task has failed and may be tried again: after a while, [`Event::Rested`] is due.
+    Rest {
+        /// Its stage.
+        stage: StageId,
+        /// The task.
+        task: u32,
+        /// How often it has failed so far: the more often, the longer.
+        failures: u32,
+    },
     /// Stop a task whose outcome is no longer wanted, and drop what it wrote.
     Abort {
         /// The task.

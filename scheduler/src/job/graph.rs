@@ -81,7 +81,8 @@ impl JobGraph {
         if self.status != Status::Running {
             return 0;
         }
-        self.stages.iter().filter(|stage| self.is_ready(stage)).map(|stage| stage.progress.pending).sum()
+        let startable = |stage: &Stage| stage.progress.pending - stage.resting;
+        self.stages.iter().filter(|stage| self.is_ready(stage)).map(startable).sum()
     }
 
     /// Number of tasks that are still to be started, ready or not.
@@ -96,7 +97,7 @@ impl JobGraph {
 
     /// True if this attempt is the live one, and runs on this executor.
     pub fn is_live(&self, task: TaskId, executor: &ExecutorId) -> bool {
-        self.status == Status::Running && self.stage(task.stage).and_then(|stage| stage.running(task)) == Some(executor)
+        self.status == Status::Running && self.stage(task.stage).is_some_and(|stage| stage.runs(task, executor))
     }
 
     /// Takes in an event; gives what is to be done. Events about superseded attempts change nothing.
@@ -107,6 +108,9 @@ impl JobGraph {
             Event::HandedBack { task, executor } => self.handed_back(task, &executor),
             Event::Succeeded { task, executor, sizes } => self.succeeded(task, executor, sizes, &mut actions),
             Event::Failed { task, executor, failure } => self.failed(task, &executor, failure, &mut actions),
+            Event::Rested { stage, task } => self.rested(stage, task),
+            Event::Speculate { task, executor } => self.speculate(task, executor, &mut actions),
+            Event::Moved { task, from, to } => self.moved(task, from, to, &mut actions),
             Event::Reported { task, executor } => self.reported(task, executor, &mut actions),
             Event::ExecutorLost { executor } => self.executor_lost(&executor, &mut actions),
             Event::OutputLost { task, executor } => self.output_lost(task, &executor, &mut actions),
@@ -118,7 +122,7 @@ impl JobGraph {
 
     fn is_ready(&self, stage: &Stage) -> bool {
         // What was given up while it was made again is not needed any more.
-        let wanted = stage.progress.pending > 0 && !stage.freed;
+        let wanted = stage.progress.pending > stage.resting && !stage.freed;
         wanted && stage.spec.inputs.iter().all(|input| self.stages[index(input.stage)].is_done())
     }
 
@@ -174,7 +178,9 @@ impl JobGraph {
     fn pending_by_locality(&self, position: usize, executor: &ExecutorId) -> Vec<u32> {
         let stage = &self.stages[position];
         let mut pending: Vec<u32> = (0..stage.tasks.len() as u32)
-            .filter(|task| stage.tasks[*task as usize].state == TaskState::Pending)
+            .filter(|task| {
+                stage.tasks[*task as usize].state == TaskState::Pending && !stage.tasks[*task as usize].rests
+            })
             .collect();
         let aligned: Vec<&Stage> = stage
             .spec
@@ -198,7 +204,13 @@ impl JobGraph {
 
     fn handed_back(&mut self, task: TaskId, executor: &ExecutorId) {
         if let Some(stage) = self.live(task, executor) {
-            stage.set(task.task, TaskState::Pending);
+            stage.end_attempt(task);
+        }
+    }
+
+    fn rested(&mut self, stage: StageId, task: u32) {
+        if let Some(stage) = self.stages.get_mut((stage.0 as usize).wrapping_sub(1)) {
+            stage.rested(task);
         }
     }
 
@@ -210,7 +222,7 @@ impl JobGraph {
             return None;
         }
         let stage = self.stages.get_mut((task.stage.0 as usize).checked_sub(1)?)?;
-        (stage.running(task)? == executor).then_some(stage)
+        stage.runs(task, executor).then_some(stage)
     }
 
     fn succeeded(&mut self, task: TaskId, executor: ExecutorId, sizes: Vec<PartitionSize>, actions: &mut Vec<Action>) {
@@ -221,6 +233,8 @@ impl JobGraph {
             actions.push(Action::Abort { task, executor });
             return;
         };
+        let slower = stage.attempts_of(task.task).filter(|(live, _)| *live != task);
+        actions.extend(slower.map(|(task, executor)| Action::Abort { task, executor: executor.clone() }));
         stage.set(task.task, TaskState::Done { attempt: task.attempt, executor, sizes });
         if stage.is_done() {
             let id = stage.spec.id;
@@ -258,9 +272,9 @@ impl JobGraph {
     fn stop_tasks(&mut self, id: StageId, actions: &mut Vec<Action>) {
         let stage = &mut self.stages[index(id)];
         for task in 0..stage.tasks.len() as u32 {
-            if let TaskState::Running { attempt, executor } = &stage.tasks[task as usize].state {
-                let running = TaskId { stage: id, task, attempt: *attempt };
-                actions.push(Action::Abort { task: running, executor: executor.clone() });
+            let running = stage.attempts_of(task);
+            actions.extend(running.map(|(task, executor)| Action::Abort { task, executor: executor.clone() }));
+            if matches!(stage.tasks[task as usize].state, TaskState::Running { .. }) {
                 stage.set(task, TaskState::Pending);
             }
         }
@@ -273,7 +287,7 @@ impl JobGraph {
             return self.input_lost(task, failure, actions);
         }
         stage.progress.failures += 1;
-        stage.set(task.task, TaskState::Pending);
+        stage.end_attempt(task);
         let state = &mut stage.tasks[task.task as usize];
         state.failures += 1;
         let hopeless = match failure.class {
@@ -288,6 +302,18 @@ impl JobGraph {
                 _ => format!("task {task} failed {tries} times, the last time: {}", failure.message),
             };
             self.fail(failure.code, message, actions);
+        } else {
+            let failures = state.failures;
+            self.rest(task, failures, actions);
+        }
+    }
+
+    /// A task that has failed is not started again at once.
+    fn rest(&mut self, task: TaskId, failures: u32, actions: &mut Vec<Action>) {
+        let stage = &mut self.stages[index(task.stage)];
+        if stage.tasks[task.task as usize].state == TaskState::Pending {
+            stage.rest(task.task);
+            actions.push(Action::Rest { stage: task.stage, task: task.task, failures });
         }
     }
 
@@ -295,11 +321,11 @@ impl JobGraph {
 
     /// A reader could not fetch a piece. The producer runs again; the reader is not to blame.
     fn input_lost(&mut self, reader: TaskId, failure: Failure, actions: &mut Vec<Action>) {
-        self.stages[index(reader.stage)].set(reader.task, TaskState::Pending);
-        if let Some((lost, holder)) = &failure.lost
-            && self.holds(*lost, holder)
-        {
-            self.lose(lost.stage, lost.task, actions);
+        self.stages[index(reader.stage)].end_attempt(reader);
+        match &failure.lost {
+            Some((lost, holder)) if self.holds(*lost, holder) => self.lose(lost.stage, lost.task, actions),
+            // It is elsewhere by now, or nobody knows whose it was.
+            _ => self.rest(reader, 1, actions),
         }
         self.count_loss(format!("inputs were lost too often, the last time: {}", failure.message), actions);
         self.revive_inputs(actions);
@@ -315,7 +341,7 @@ impl JobGraph {
     }
 
     /// True if this very attempt is the finished one, and this executor holds its output.
-    fn holds(&self, task: TaskId, holder: &ExecutorId) -> bool {
+    pub fn holds(&self, task: TaskId, holder: &ExecutorId) -> bool {
         let state =
             self.stage(task.stage).and_then(|stage| stage.tasks.get(task.task as usize)).map(|task| &task.state);
         matches!(state, Some(TaskState::Done { attempt, executor, .. }) if *attempt == task.attempt && executor == holder)
@@ -328,18 +354,17 @@ impl JobGraph {
         let mut touched = false;
         for position in 0..self.stages.len() {
             for task in 0..self.stages[position].tasks.len() as u32 {
-                let stage = &self.stages[position];
-                match &stage.tasks[task as usize].state {
-                    TaskState::Running { executor, .. } if executor == lost => {
-                        self.stages[position].set(task, TaskState::Pending);
-                        touched = true;
-                    }
-                    TaskState::Done { executor, .. } if executor == lost && !stage.freed => {
-                        let id = stage.spec.id;
-                        self.lose(id, task, actions);
-                        touched = true;
-                    }
-                    _ => {}
+                let stage = &mut self.stages[position];
+                let ended: Vec<TaskId> =
+                    stage.attempts_of(task).filter(|(_, by)| *by == lost).map(|(task, _)| task).collect();
+                touched |= !ended.is_empty();
+                ended.into_iter().for_each(|attempt| stage.end_attempt(attempt));
+                if matches!(&stage.tasks[task as usize].state, TaskState::Done { executor, .. } if executor == lost)
+                    && !stage.freed
+                {
+                    let id = stage.spec.id;
+                    self.lose(id, task, actions);
+                    touched = true;
                 }
             }
         }

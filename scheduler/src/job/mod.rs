@@ -1,7 +1,7 @@
 //! The job state machine: what runs next, what a failure means, when a job has ended.
 //!
 //! ```text
-//!   events (offer, outcome, loss, report, cancel) ──▶ JobGraph::apply ──▶ actions (launch, abort, free, finish, fail)
+//!   events (offer, outcome, loss, report, move, cancel) ──▶ JobGraph::apply ──▶ actions (launch, abort, free, finish, fail)
 //!   recorded outcomes of an earlier owner ──▶ JobGraph::replay
 //! ```
 //!
@@ -10,15 +10,18 @@
 //! on the world is in [`dispatch`](crate::dispatch).
 //!
 //! **Invariants**
-//! - A task attempt is launched once at one executor; only a live attempt's outcome counts, and only once.
+//! - A task attempt is launched once at one executor; of a task's live attempts (one, or two if it is slow)
+//!   the first to succeed counts.
 //! - A stage starts only when all tasks of all its inputs are done.
 //! - A stage's output is freed only when every task of every reader is done, and made again if a reader must run again.
 //! - After the job has ended, nothing is launched.
 
 mod event;
 mod graph;
+mod handover;
 mod recovery;
 mod spec;
+mod speculation;
 mod stage;
 
 pub use event::{Action, Event, Failure, Launch, PartitionSize};

@@ -15,13 +15,18 @@ impl JobGraph {
     pub fn replay(&mut self, outcome: Event) -> Option<(ErrorCode, String)> {
         let (task, executor) = match &outcome {
             Event::Succeeded { task, executor, .. } | Event::Failed { task, executor, .. } => (*task, executor.clone()),
+            Event::Moved { .. } => {
+                self.apply(outcome);
+                return None;
+            }
             _ => return None,
         };
         if !self.make_room_for(task) {
             return None;
         }
         let stage = &mut self.stages[index(task.stage)];
-        stage.tasks[task.task as usize].next_attempt = task.attempt.saturating_add(1);
+        let state = &mut stage.tasks[task.task as usize];
+        state.next_attempt = state.next_attempt.max(task.attempt.saturating_add(1));
         stage.set(task.task, TaskState::Running { attempt: task.attempt, executor });
         self.apply(outcome).into_iter().find_map(|action| match action {
             Action::Fail { code, message } => Some((code, message)),
@@ -31,20 +36,24 @@ impl JobGraph {
 
     /// All recorded outcomes were replayed.
     pub fn replayed(&mut self) {
+        for stage in &mut self.stages {
+            (0..stage.tasks.len() as u32).for_each(|task| stage.rested(task));
+        }
         self.revive_inputs(&mut vec![]);
         if self.status == Status::Running && self.last_stage().is_done() {
             self.status = Status::Succeeded;
         }
     }
 
-    /// Makes a task pending whose next attempt is this one; false if that attempt is not news.
+    /// Makes a task pending for this attempt; false if it is not news: older than what is known of a finished task.
     fn make_room_for(&mut self, task: TaskId) -> bool {
         let Some(stage) = self.stage(task.stage) else { return false };
         let Some(state) = stage.tasks.get(task.task as usize) else { return false };
-        if task.attempt < state.next_attempt || self.status == Status::Failed {
+        let done = matches!(state.state, TaskState::Done { .. });
+        // Of two attempts side by side, the older one may end last.
+        if (done && task.attempt < state.next_attempt) || self.status == Status::Failed {
             return false;
         }
-        let done = matches!(state.state, TaskState::Done { .. });
         // After a complete result, only that result's loss can have made more of it run.
         self.status = Status::Running;
         let stage = &self.stages[index(task.stage)];
@@ -69,11 +78,13 @@ impl JobGraph {
         };
         let newest = task.attempt >= state.next_attempt;
         state.next_attempt = state.next_attempt.max(task.attempt.saturating_add(1));
+        let is_it = |attempt: u32, by: &ExecutorId| attempt == task.attempt && *by == executor;
         let known = match &state.state {
             TaskState::Pending => false,
-            TaskState::Running { attempt, executor: by } | TaskState::Done { attempt, executor: by, .. } => {
-                *attempt == task.attempt && *by == executor
+            TaskState::Running { attempt, executor: by } => {
+                is_it(*attempt, by) || state.second.as_ref().is_some_and(|(attempt, by)| is_it(*attempt, by))
             }
+            TaskState::Done { attempt, executor: by, .. } => is_it(*attempt, by),
         };
         // An attempt that was given up can be taken back, unless others may have seen another version meanwhile.
         let wanted = running && !freed && state.state == TaskState::Pending && (newest || !indeterminate);

@@ -31,12 +31,18 @@ pub enum TaskState {
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) state: TaskState,
+    /// A second attempt that runs beside that of `state`, because that one is slow.
+    pub(super) second: Option<(u32, ExecutorId)>,
     /// The next attempt number: never given out twice, so that a superseded attempt is recognised.
     pub(super) next_attempt: u32,
     /// Failures that count against the task.
     pub(super) failures: u32,
     /// Ran out of memory beside others: next time it gets an executor of its own.
     pub(super) alone: bool,
+    /// It failed a moment ago, and is not started again yet.
+    pub(super) rests: bool,
+    /// Who wrote the output, if somebody else holds it by now.
+    pub(super) wrote: Option<ExecutorId>,
 }
 
 /// Counts of a stage's tasks, for people and for decisions.
@@ -58,6 +64,8 @@ pub struct Stage {
     pub(super) spec: StageSpec,
     pub(super) tasks: Vec<Task>,
     pub(super) progress: Progress,
+    /// Pending tasks that rest.
+    pub(super) resting: u32,
     /// The output was given up because nobody needed it any more.
     pub(super) freed: bool,
     /// Stages that read this one.
@@ -66,11 +74,20 @@ pub struct Stage {
 
 impl Stage {
     pub(super) fn new(spec: StageSpec) -> Self {
-        let task = Task { state: TaskState::Pending, next_attempt: 0, failures: 0, alone: false };
+        let task = Task {
+            state: TaskState::Pending,
+            second: None,
+            next_attempt: 0,
+            failures: 0,
+            alone: false,
+            rests: false,
+            wrote: None,
+        };
         let count = spec.tasks();
         Self {
             tasks: vec![task; count as usize],
             progress: Progress { pending: count, ..Progress::default() },
+            resting: 0,
             freed: false,
             readers: vec![],
             spec,
@@ -112,17 +129,75 @@ impl Stage {
         })
     }
 
-    /// The live attempt of a task, and who runs it.
-    pub(super) fn running(&self, task: TaskId) -> Option<&ExecutorId> {
-        match &self.tasks.get(task.task as usize)?.state {
-            TaskState::Running { attempt, executor } if *attempt == task.attempt => Some(executor),
+    /// All attempts that run, and where.
+    pub fn attempts(&self) -> impl Iterator<Item = (TaskId, &ExecutorId)> {
+        (0..self.tasks.len() as u32).flat_map(|task| self.attempts_of(task))
+    }
+
+    /// The attempts of one task that run: none, one, or two.
+    pub(super) fn attempts_of(&self, task: u32) -> impl Iterator<Item = (TaskId, &ExecutorId)> {
+        let stage = self.spec.id;
+        let slot = self.tasks.get(task as usize);
+        let first = slot.and_then(|slot| match &slot.state {
+            TaskState::Running { attempt, executor } => Some((*attempt, executor)),
+            _ => None,
+        });
+        let second = slot.and_then(|slot| slot.second.as_ref()).map(|(attempt, executor)| (*attempt, executor));
+        let live = first.into_iter().chain(second);
+        live.map(move |(attempt, executor)| (TaskId { stage, task, attempt }, executor))
+    }
+
+    /// True if this attempt runs on this executor.
+    pub(super) fn runs(&self, task: TaskId, executor: &ExecutorId) -> bool {
+        self.attempts_of(task.task).any(|(live, by)| live == task && by == executor)
+    }
+
+    /// Who wrote the output of a finished task, wherever it is now.
+    pub fn written_by(&self, task: u32) -> Option<&ExecutorId> {
+        let slot = self.tasks.get(task as usize)?;
+        match &slot.state {
+            TaskState::Done { executor, .. } => Some(slot.wrote.as_ref().unwrap_or(executor)),
             _ => None,
         }
     }
 
-    /// Moves a task to another state and keeps the counts.
+    /// Takes a running attempt off that has no result: the other one goes on alone if there is one, else the task is
+    /// pending.
+    pub(super) fn end_attempt(&mut self, task: TaskId) {
+        let rest = self.attempts_of(task.task).find(|(live, _)| *live != task);
+        let state = match rest {
+            Some((TaskId { attempt, .. }, executor)) => TaskState::Running { attempt, executor: executor.clone() },
+            None => TaskState::Pending,
+        };
+        self.set(task.task, state);
+    }
+
+    /// A pending task is not started for now.
+    pub(super) fn rest(&mut self, task: u32) {
+        if let Some(slot) = self.tasks.get_mut(task as usize)
+            && slot.state == TaskState::Pending
+            && !slot.rests
+        {
+            slot.rests = true;
+            self.resting += 1;
+        }
+    }
+
+    /// A task that rests can be started again.
+    pub(super) fn rested(&mut self, task: u32) {
+        if let Some(slot) = self.tasks.get_mut(task as usize)
+            && std::mem::take(&mut slot.rests)
+        {
+            self.resting -= 1;
+        }
+    }
+
+    /// Moves a task to another state and keeps the counts. No second attempt runs from then on.
     pub(super) fn set(&mut self, task: u32, state: TaskState) {
+        self.rested(task);
         let Some(slot) = self.tasks.get_mut(task as usize) else { return };
+        slot.second = None;
+        slot.wrote = None;
         let old = std::mem::replace(&mut slot.state, state);
         *Self::counter(&mut self.progress, &old) -= 1;
         *Self::counter(&mut self.progress, &slot.state) += 1;

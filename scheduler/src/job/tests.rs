@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use springald_core::error::{ErrorCode, FailureClass};
-use springald_core::ids::StageId;
+use springald_core::ids::{StageId, TaskId};
 
 use super::world::*;
 use super::*;
@@ -49,6 +49,8 @@ fn given_a_failed_attempt_when_its_late_success_arrives_then_it_is_dropped() {
     });
     let late = succeed(&mut graph, &first);
     assert_eq!(late, [Action::Abort { task: first.task, executor: first.executor.clone() }]);
+    assert_eq!(graph.apply(offer(2, 1)), [], "it rests");
+    graph.apply(Event::Rested { stage: StageId(1), task: 0 });
     let second = launches(&graph.apply(offer(2, 1))).remove(0);
     assert_eq!(second.task.attempt, 1);
     assert!(succeed(&mut graph, &second).contains(&Action::Finish));
@@ -76,7 +78,12 @@ fn given_transient_failures_when_the_limit_is_reached_then_the_job_fails() {
             executor: launch.executor,
             failure: failure(FailureClass::Transient, None),
         });
-        assert_eq!(!actions.is_empty(), round == 2, "round {round}: {actions:?}");
+        let TaskId { stage, task, .. } = launch.task;
+        match round {
+            2 => assert!(matches!(actions[..], [Action::Fail { .. }]), "{actions:?}"),
+            _ => assert_eq!(actions, [Action::Rest { stage, task, failures: round + 1 }]),
+        }
+        graph.apply(Event::Rested { stage, task });
     }
     assert_eq!(*graph.status(), Status::Failed);
 }
@@ -92,7 +99,8 @@ fn given_an_out_of_memory_task_when_retried_then_it_waits_for_an_idle_executor_o
         })
     };
     let first = launches(&graph.apply(offer(1, 4))).remove(0);
-    assert_eq!(fail(&mut graph, &first), []);
+    assert_eq!(fail(&mut graph, &first), [Action::Rest { stage: StageId(1), task: 0, failures: 1 }]);
+    graph.apply(Event::Rested { stage: StageId(1), task: 0 });
     assert_eq!(graph.apply(Event::Offer { executor: executor(1), slots: 3, tasks: 1, idle: false }), []);
     let second = launches(&graph.apply(offer(1, 4))).remove(0);
     assert_eq!(second.slots, 4);
@@ -115,6 +123,49 @@ fn given_an_indeterminate_stage_when_part_is_lost_then_all_of_it_and_its_readers
     assert!(actions.contains(&Action::Abort { task: reader.task, executor: reader.executor }));
     assert_eq!(graph.stage(StageId(1)).expect("stage 1").progress().pending, 3);
     assert_eq!(graph.stage(StageId(3)).expect("stage 3").progress().pending, 4);
+}
+
+#[test]
+fn given_a_slow_task_when_its_second_attempt_ends_first_then_the_first_is_stopped_and_counts_no_more() {
+    let mut graph = JobGraph::new(vec![stage(1, &[], 2, None)], Limits::default()).expect("a valid plan");
+    let slow = launches(&graph.apply(offer(1, 1))).remove(0);
+    assert_eq!(graph.apply(Event::Speculate { task: slow.task, executor: executor(1) }), [], "not beside itself");
+    let second = launches(&graph.apply(Event::Speculate { task: slow.task, executor: executor(2) })).remove(0);
+    assert_eq!(second.task, TaskId { attempt: 1, ..slow.task });
+    assert_eq!(graph.apply(Event::Speculate { task: slow.task, executor: executor(3) }), [], "two are enough");
+    let abort = Action::Abort { task: slow.task, executor: executor(1) };
+    assert_eq!(succeed(&mut graph, &second), std::slice::from_ref(&abort));
+    assert_eq!(succeed(&mut graph, &slow), [abort], "it is too late");
+    assert_eq!(graph.last_stage().progress().done, 1);
+}
+
+#[test]
+fn given_two_attempts_when_one_fails_or_its_executor_is_lost_then_the_other_goes_on() {
+    let mut graph = JobGraph::new(vec![stage(1, &[], 1, None)], Limits::default()).expect("a valid plan");
+    let first = launches(&graph.apply(offer(1, 1))).remove(0);
+    let second = launches(&graph.apply(Event::Speculate { task: first.task, executor: executor(2) })).remove(0);
+    graph.apply(Event::ExecutorLost { executor: executor(1) });
+    assert!(graph.is_live(second.task, &second.executor) && !graph.is_live(first.task, &first.executor));
+    let third = launches(&graph.apply(Event::Speculate { task: second.task, executor: executor(3) })).remove(0);
+    let failure = failure(FailureClass::Transient, None);
+    assert_eq!(graph.apply(Event::Failed { task: third.task, executor: executor(3), failure }), []);
+    assert!(succeed(&mut graph, &second).contains(&Action::Finish));
+}
+
+#[test]
+fn given_an_output_that_is_handed_over_when_its_first_holder_leaves_then_nothing_runs_again() {
+    let mut graph = JobGraph::new(vec![stage(1, &[], 1, None)], Limits::default()).expect("a valid plan");
+    let launch = launches(&graph.apply(offer(1, 1))).remove(0);
+    succeed(&mut graph, &launch);
+    assert_eq!(graph.outputs_at(&executor(1)), [launch.task]);
+    let moved = |to| Event::Moved { task: launch.task, from: executor(1), to: executor(to) };
+    assert_eq!(graph.apply(moved(2)), []);
+    assert_eq!(graph.apply(moved(3)), [Action::Abort { task: launch.task, executor: executor(3) }], "one is enough");
+    graph.apply(Event::ExecutorLost { executor: executor(1) });
+    assert_eq!(*graph.status(), Status::Succeeded);
+    assert_eq!(graph.last_stage().written_by(0), Some(&executor(1)), "a reader knows it by that name");
+    graph.apply(Event::ExecutorLost { executor: executor(2) });
+    assert_eq!(*graph.status(), Status::Running);
 }
 
 #[test]
@@ -159,7 +210,7 @@ proptest! {
     #[test]
     fn given_any_order_of_faults_when_they_stop_then_the_job_finishes_with_every_partition_once(
         indeterminate in 0u32..6,
-        steps in proptest::collection::vec((0u32..14, any::<u32>()), 0..120),
+        steps in proptest::collection::vec((0u32..18, any::<u32>()), 0..120),
     ) {
         let mut stages = diamond();
         if let Some(stage) = stages.get_mut(indeterminate as usize) {
@@ -180,7 +231,7 @@ proptest! {
     #[test]
     fn given_owners_that_die_at_any_moment_when_others_take_over_then_the_job_finishes_all_the_same(
         indeterminate in 0u32..6,
-        steps in proptest::collection::vec((0u32..15, any::<u32>()), 0..120),
+        steps in proptest::collection::vec((0u32..18, any::<u32>()), 0..120),
     ) {
         let mut stages = diamond();
         if let Some(stage) = stages.get_mut(indeterminate as usize) {
@@ -221,7 +272,7 @@ proptest! {
 
     #[test]
     fn given_the_same_events_when_applied_twice_then_the_same_actions(
-        steps in proptest::collection::vec((0u32..14, any::<u32>()), 0..60),
+        steps in proptest::collection::vec((0u32..18, any::<u32>()), 0..60),
     ) {
         let run = || {
             let mut world = World::new(diamond());

@@ -68,6 +68,7 @@ pub(super) struct World {
     /// Outcomes as they are recorded, in order.
     pub(super) recorded: Vec<Event>,
     pub(super) stages: Vec<StageSpec>,
+    pub(super) resting: Vec<(StageId, u32)>,
     pub(super) ended: bool,
     pub(super) next_executor: u32,
     pub(super) live: Vec<u32>,
@@ -84,6 +85,7 @@ impl World {
             stale: vec![],
             held: BTreeMap::new(),
             launched: BTreeSet::new(),
+            resting: vec![],
             ended: false,
             next_executor: 3,
             live: vec![0, 1, 2],
@@ -93,6 +95,11 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         if let Event::Succeeded { task, executor, .. } | Event::Failed { task, executor, .. } = &event
             && self.graph.is_live(*task, executor)
+        {
+            self.recorded.push(event.clone());
+        }
+        if let Event::Moved { task, from, .. } = &event
+            && self.graph.outputs_at(from).contains(task)
         {
             self.recorded.push(event.clone());
         }
@@ -118,6 +125,7 @@ impl World {
                 Action::FreeStage { stage } => {
                     self.held.values_mut().for_each(|pieces| pieces.retain(|piece| piece.0 != stage));
                 }
+                Action::Rest { stage, task, .. } => self.resting.push((stage, task)),
                 Action::StageDone { .. } => {}
                 Action::Finish => self.ended = true,
                 Action::Fail { message, .. } => panic!("the job failed: {message}"),
@@ -192,11 +200,34 @@ impl World {
                 }
             }
             14 => self.take_over(detail as usize % 4),
+            15 if !self.resting.is_empty() => {
+                let (stage, task) = self.resting.swap_remove(detail as usize % self.resting.len());
+                self.apply(Event::Rested { stage, task });
+            }
+            16 if !self.running.is_empty() => {
+                let task = self.running[detail as usize % self.running.len()].task;
+                let name = self.live[detail as usize / 7 % self.live.len()];
+                self.apply(Event::Speculate { task, executor: executor(name) });
+            }
+            17 => self.hand_over(detail),
             13 if !self.running.is_empty() => {
                 let launch = self.running.swap_remove(detail as usize % self.running.len());
                 self.apply(Event::HandedBack { task: launch.task, executor: launch.executor });
             }
             _ => {}
+        }
+    }
+
+    /// An executor hands one of its outputs over to another one, and keeps its own copy as long as it may be read there.
+    pub(super) fn hand_over(&mut self, detail: u32) {
+        let from = executor(self.live[detail as usize % self.live.len()]);
+        let to = executor(self.live[detail as usize / 7 % self.live.len()]);
+        let outputs = self.graph.outputs_at(&from);
+        let Some(task) = outputs.get(detail as usize / 49 % outputs.len().max(1)).copied() else { return };
+        let key = (task.stage, task.task, task.attempt);
+        if from != to && self.held.get(&from).is_some_and(|pieces| pieces.contains(&key)) {
+            self.held.entry(to.clone()).or_default().insert(key);
+            self.apply(Event::Moved { task, from, to });
         }
     }
 
@@ -271,6 +302,9 @@ impl World {
                 return;
             }
             assert!(round < 1000, "the job does not end: {:?}", self.graph);
+            for (stage, task) in std::mem::take(&mut self.resting) {
+                self.apply(Event::Rested { stage, task });
+            }
             for name in self.live.clone() {
                 self.apply(offer(name, 4));
             }

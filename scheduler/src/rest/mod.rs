@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use springald_core::error::{Error, Result};
@@ -39,6 +39,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/api/v1/jobs", get(jobs))
         .route("/api/v1/jobs/{id}", get(job).delete(cancel_job))
         .route("/api/v1/executors", get(executors))
+        .route("/api/v1/executors/{id}/drain", post(drain_executor))
         .route("/api/v1/schedulers", get(schedulers))
         .route("/ready", get(ready))
         .with_state(engine)
@@ -56,7 +57,7 @@ fn fixed_routes() -> Router {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Springald", description = "Jobs, executors and schedulers of a Springald cluster."),
-    paths(jobs, job, cancel_job, executors, schedulers, health, ready)
+    paths(jobs, job, cancel_job, executors, drain_executor, schedulers, health, ready)
 )]
 struct Documented;
 
@@ -157,6 +158,26 @@ async fn cancel_job(
 )]
 async fn executors(State(engine): State<Arc<Engine>>) -> Answer<Vec<ExecutorJson>> {
     Ok(Json(engine.executors().await?.into_iter().map(ExecutorJson::from).collect()))
+}
+
+/// Tells an executor to drain: it takes no more tasks, finishes those that run, hands over what it holds, and ends.
+#[utoipa::path(
+    post,
+    path = "/api/v1/executors/{id}/drain",
+    params(("id" = String, Path, description = "The executor's id")),
+    responses(
+        (status = 202, description = "It drains"),
+        (status = 400, description = "Not an id", body = ErrorJson),
+        (status = 404, description = "There is no such executor", body = ErrorJson),
+        (status = 503, description = "It is not connected to this scheduler now", body = ErrorJson),
+    )
+)]
+async fn drain_executor(
+    State(engine): State<Arc<Engine>>,
+    Path(id): Path<String>,
+) -> std::result::Result<StatusCode, Failure> {
+    engine.drain_executor(&id.parse()?).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Lists the live schedulers.

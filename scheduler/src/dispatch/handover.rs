@@ -1,0 +1,174 @@
+//! Executors that are about to leave: their outputs go to others.
+//!
+//! ```text
+//! draining executor E, output done there ──Move──▶ another one, T: fetches it from E ──Moved──▶ graph: it is at T
+//!     ──▶ journal ──durable──▶ nobody reads E's copy any more ──▶ E drops it; without any, E leaves
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_proto::control::{self, Abort, Move, Outcome, TaskOutput, scheduler_message::Message};
+use springald_proto::records::RecordedOutcome;
+
+use super::Command;
+use super::actor::Actor;
+use super::journal::Entry;
+use super::wire::{parse_key, task_key};
+use crate::clock;
+use crate::job::{Event, Status};
+use crate::metrics::springald_scheduler as metrics;
+
+/// Outputs that one executor takes over at a time.
+const AT_ONCE: usize = 4;
+/// An executor that has not taken an output over by then is not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An output on its way to another executor.
+struct Underway {
+    from: ExecutorId,
+    to: ExecutorId,
+    since: Instant,
+}
+
+/// The outputs that are on their way.
+#[derive(Default)]
+pub(super) struct Moves(BTreeMap<(JobId, TaskId), Underway>);
+
+/// A copy that was handed over, and that some still read where it was.
+pub(super) struct Release {
+    task: TaskId,
+    from: ExecutorId,
+    readers: BTreeSet<TaskId>,
+}
+
+impl Actor {
+    /// Asks others to take over what draining executors hold.
+    pub(super) fn hand_over(&mut self, now: Instant) {
+        let (jobs, peers) = (&self.jobs, &self.peers);
+        self.moves.0.retain(|(job, task), way| {
+            let there = peers.get(&way.to).is_some() && now.duration_since(way.since) < PATIENCE;
+            there && jobs.get(job).is_some_and(|job| job.graph.holds(*task, &way.from))
+        });
+        'all: for from in self.peers.draining() {
+            let outputs: Vec<(JobId, TaskId)> = self
+                .jobs
+                .values()
+                .filter(|job| job.adoption.is_none())
+                .flat_map(|job| job.graph.outputs_at(&from).into_iter().map(|task| (job.id.clone(), task)))
+                .filter(|output| !self.moves.0.contains_key(output))
+                .collect();
+            for (job, task) in outputs {
+                let Some(to) = self.taker() else { break 'all };
+                self.ask_to_take(&job, task, &from, &to);
+                self.moves.0.insert((job, task), Underway { from: from.clone(), to, since: now });
+            }
+        }
+        let jobs: Vec<JobId> =
+            self.jobs.values().filter(|job| !job.releases.is_empty()).map(|job| job.id.clone()).collect();
+        jobs.iter().for_each(|job| self.release(job));
+    }
+
+    /// Who has fewest outputs coming, if somebody can take one more.
+    fn taker(&self) -> Option<ExecutorId> {
+        let coming = |executor: &ExecutorId| self.moves.0.values().filter(|way| way.to == *executor).count();
+        let takers = self.peers.takers().map(|executor| (coming(&executor), executor));
+        takers.filter(|(coming, _)| *coming < AT_ONCE).min().map(|(_, executor)| executor)
+    }
+
+    fn ask_to_take(&mut self, id: &JobId, task: TaskId, from: &ExecutorId, to: &ExecutorId) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let Some(stage) = job.graph.stage(task.stage) else { return };
+        let output = TaskOutput {
+            task: task.task,
+            attempt: task.attempt,
+            executor_id: from.to_string(),
+            address: self.peers.get(from).map(|peer| peer.hello.exchange_address.clone()).unwrap_or_default(),
+            partitions: stage.spec().writes(task.task).collect(),
+        };
+        let (job_id, owner_revision) = (id.to_string(), job.owner_revision);
+        if let Some(peer) = self.peers.get_mut(to) {
+            peer.send(Message::Move(Move { job_id, owner_revision, stage: task.stage.0, output: Some(output) }));
+        }
+    }
+
+    /// An executor has taken an output over, or could not.
+    pub(super) fn moved(&mut self, to: &ExecutorId, moved: control::Moved) {
+        let Some((id, task)) = moved.key.as_ref().and_then(parse_key) else { return };
+        // Without room it is not kept; whoever has it says so again when asked again.
+        if !self.journal_has_room(2) {
+            return;
+        }
+        let way = self.moves.0.remove(&(id.clone(), task)).filter(|way| way.to == *to);
+        if self.jobs.get(&id).is_none_or(|job| job.owner_revision != moved.owner_revision) {
+            return;
+        }
+        let from = way.map_or_else(|| to.clone(), |way| way.from);
+        let wanted = from != *to && self.jobs.get(&id).is_some_and(|job| job.graph.outputs_at(&from).contains(&task));
+        if !moved.error.is_empty() {
+            if wanted {
+                tracing::warn!(job_id = %id, task_id = %task, executor_id = %to, error = moved.error,
+                    "an output could not be handed over");
+            }
+            return;
+        }
+        // What is not wanted (any more), as an answer that came too late, is dropped there by this.
+        self.apply(&id, Event::Moved { task, from: from.clone(), to: to.clone() });
+        let Some(job) = self.jobs.get_mut(&id).filter(|_| wanted) else { return };
+        metrics::outputs_handed_over_total().inc();
+        if *job.graph.status() == Status::Succeeded && task.stage == job.graph.last_stage().spec().id {
+            match job.result_parts(&self.peers) {
+                Ok(parts) => job.ready(parts),
+                Err(error) => job.fail(error),
+            }
+        }
+        let outcome = Outcome { key: Some(task_key(&id, task)), ..Outcome::default() };
+        let moved_from = from.to_string();
+        let record = RecordedOutcome { executor_id: to.to_string(), outcome: Some(outcome), moved_from };
+        self.record(&id, record);
+        self.write(Entry::Notice(Command::MoveDurable { job: id, task, from }));
+        self.hand_over(clock::now());
+    }
+
+    /// Another owner would find the output where it is now: the first copy is not needed any more, but by those who read
+    /// it at the moment.
+    pub(super) fn move_durable(&mut self, id: &JobId, task: TaskId, from: ExecutorId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            let readers = job.graph.running_readers(task.stage);
+            job.releases.push(Release { task, from, readers });
+            self.release(id);
+        }
+    }
+
+    /// Drops first copies that nobody reads any more.
+    fn release(&mut self, id: &JobId) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let (graph, result_is_read) = (&job.graph, job.readers > 0);
+        let mut free = vec![];
+        job.releases.retain_mut(|release| {
+            let running = graph.running_readers(release.task.stage);
+            release.readers.retain(|reader| running.contains(reader));
+            let is_result = release.task.stage == graph.last_stage().spec().id;
+            let is_read = !release.readers.is_empty() || (is_result && result_is_read);
+            if !is_read {
+                free.push((release.task, release.from.clone()));
+            }
+            is_read
+        });
+        let owner_revision = job.owner_revision;
+        for (task, from) in free {
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
+            }
+        }
+    }
+
+    /// Tells an executor to drain; false if it is not connected to this scheduler.
+    pub(super) fn drain(&mut self, executor: &ExecutorId) -> bool {
+        let Some(peer) = self.peers.get_mut(executor) else { return false };
+        tracing::info!(executor_id = %executor, "an executor is asked to drain");
+        peer.send(Message::Drain(control::Drain {}));
+        true
+    }
+}
