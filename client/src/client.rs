@@ -142,14 +142,18 @@ impl Client {
     async fn flight_info(&self, command: Any, repeatable: bool) -> Result<FlightInfo> {
         let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
         let mut patience = Patience::new(self.options.resume_timeout);
+        // A server that cannot answer now, as one that is cut off from its store, says so: others may be able to.
+        let mut others = self.addresses.len() - 1;
         loop {
             match self.flight().get_flight_info(self.request(descriptor.clone())).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => {
                     let error = ClientError::from(status);
-                    if !repeatable || !error.may_resume() {
+                    let elsewhere = error.is_unavailable() && others > 0;
+                    if !repeatable || !(error.may_resume() || elsewhere) {
                         return Err(error);
                     }
+                    others = others.saturating_sub(usize::from(!error.may_resume()));
                     patience.wait_after(error).await?;
                     self.fail_over().await;
                 }

@@ -157,6 +157,26 @@ impl Process {
         open.filter_map(Result::ok).filter(|entry| is_socket(entry.path())).count()
     }
 
+    /// Number of its threads.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs").count()
+    }
+
+    /// Number of files in its temporary directory, but for its logs.
+    pub fn temporary_files(&self) -> usize {
+        let (mut files, mut folders) = (0, vec![self.directory.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            // What is gone meanwhile is not there.
+            for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    _ => files += 1,
+                }
+            }
+        }
+        files
+    }
+
     fn text(&self, file: &str) -> String {
         let bytes = fs::read(self.directory.path().join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

@@ -127,14 +127,7 @@ impl Cluster {
 
     /// Waits until nothing is left of all that ran. The error says what is.
     pub(crate) async fn idle(&self, deadline: Duration) -> Result<(), String> {
-        let end = tokio::time::Instant::now() + deadline;
-        loop {
-            let seen = self.is_idle().await;
-            if seen.is_ok() || tokio::time::Instant::now() >= end {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        super::settled(async || self.is_idle().await, deadline).await
     }
 
     async fn is_idle(&self) -> Result<(), String> {

@@ -12,6 +12,7 @@ mod net;
 mod node;
 mod random;
 mod report;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use load::Load;
 use node::{Ailment, Node, Role};
 use random::Random;
 use report::Loss;
+use resources::Baseline;
 
 /// How long to wait after the last query until nothing may be left: results that nobody confirmed go after a while.
 const IDLE_DEADLINE: Duration = Duration::from_secs(120);
@@ -114,12 +116,17 @@ pub async fn run(options: &Options) -> Option<Report> {
     let seed = options.seed.unwrap_or_else(|| Utc::now().timestamp_micros() as u64);
     println!("seed {seed}");
     let mut cluster = Cluster::start(options.schedulers, options.executors, options.slots, &options.memory).await;
+    let baseline = Baseline::of(&cluster.nodes);
     let client = Client::connect(&cluster.urls).await.expect("a session");
     crate::tpch::create_tables(&client, options.scale).await;
+    drop(client);
     let load = Load::start(&cluster.urls, options.scale, options.streams, seed).await;
     let (faults, losses) = torment(&mut cluster, options, seed).await;
     let tally = load.end().await;
-    let left = cluster.idle(IDLE_DEADLINE).await.err();
+    let left = match cluster.idle(IDLE_DEADLINE).await {
+        Ok(()) => settled(async || baseline.compare(&cluster.nodes), IDLE_DEADLINE).await.err(),
+        Err(left) => Some(left),
+    };
     let mut report = Report::new(&cluster.nodes, &losses, &tally, options.minutes, seed);
     report.faults = faults;
     report.left = left;
@@ -127,6 +134,18 @@ pub async fn run(options: &Options) -> Option<Report> {
         report.skipped = Some("cutting links needs the right to make network namespaces, and the tool ip".to_owned());
     }
     Some(report)
+}
+
+/// Looks until nothing is left, or time is up. The error says what is.
+async fn settled(look: impl AsyncFn() -> Result<(), String>, deadline: Duration) -> Result<(), String> {
+    let end = Instant::now() + deadline;
+    loop {
+        let seen = look().await;
+        if seen.is_ok() || Instant::now() >= end {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Does harm for the time given, and makes it good again.

@@ -89,6 +89,11 @@ impl Node {
         &mut self.process
     }
 
+    /// The running process, to look at.
+    pub(crate) fn process_ref(&self) -> &Process {
+        &self.process
+    }
+
     /// The events of all its processes.
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
         self.past.iter().chain([&self.process]).flat_map(Process::events).collect()
