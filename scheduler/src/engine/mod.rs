@@ -372,7 +372,11 @@ impl Engine {
         let transaction = Transaction { conditions: vec![Condition::Absent { key: records::job_key(id) }], changes };
         match self.parts.store.transact(transaction).await? {
             Committed::Yes { revision } => Ok(revision),
-            Committed::Refused => Err(Error::internal(format!("job id {id} exists already"))),
+            // Ids are never used twice: it was written, the answer was lost, and while it was asked for again another
+            // scheduler has claimed the job.
+            Committed::Refused => {
+                Err(Error::new(ErrorCode::Fenced, format!("job {id} belongs to another scheduler already; ask again")))
+            }
         }
     }
 

@@ -8,20 +8,27 @@
 //!
 //! Nothing runs unless the reader asks: a slow reader holds back etcd's own stream, which etcd buffers within its
 //! history. If that is compacted meanwhile the watch ends with an error, and never with a gap.
+//!
+//! A member that hangs breaks no connection: when there is nothing new for a while, the reader's wait is used to ask it
+//! whether it is there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use springald_core::error::{Error, Result};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Backoff, Connection, MAX_ANSWER_BYTES, Repeat};
 use super::failure::{may_pass, translate};
 use super::keys::range_end;
 use crate::store::WatchEvent;
+
+/// After so long without a word etcd is asked for one, and given up after as long again.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Since when, and how, the watch has been without a healthy connection.
 struct Broken {
@@ -40,6 +47,8 @@ pub(super) struct Changes {
     /// Events that were received and not yet asked for: at most one answer of etcd.
     ready: VecDeque<WatchEvent>,
     broken: Option<Broken>,
+    /// etcd was asked whether it is there, and has not answered yet.
+    asked: bool,
     over: bool,
 }
 
@@ -47,8 +56,8 @@ impl Changes {
     /// Opens the watch at revision `next`. `prefix` is below the cluster's.
     pub(super) async fn open(connection: Arc<Connection>, prefix: &str, next: i64) -> Result<Self> {
         let prefix = connection.keys.full(prefix);
-        let mut changes =
-            Self { connection, prefix, next, stream: None, ready: VecDeque::new(), broken: None, over: false };
+        let (stream, ready, broken) = (None, VecDeque::new(), None);
+        let mut changes = Self { connection, prefix, next, stream, ready, broken, asked: false, over: false };
         changes.stream = Some(changes.open_stream().await?);
         Ok(changes)
     }
@@ -76,7 +85,12 @@ impl Changes {
         let Some(mut stream) = self.stream.take() else {
             return self.reopen().await;
         };
-        match stream.message().await {
+        let answer = match timeout(QUIET, stream.message()).await {
+            Ok(answer) => answer,
+            Err(_) if self.asked => return self.broke(Error::unavailable("etcd does not answer on the watch")),
+            Err(_) => return self.ask(stream).await,
+        };
+        match answer {
             Ok(Some(answer)) if answer.canceled() => self.cancelled(&answer),
             Ok(Some(answer)) => {
                 self.stream = Some(stream);
@@ -88,12 +102,26 @@ impl Changes {
         }
     }
 
+    /// Asks etcd for a sign of life.
+    async fn ask(&mut self, mut stream: WatchStream) -> Result<()> {
+        match timeout(QUIET, stream.request_progress()).await {
+            Ok(Ok(())) => {
+                (self.asked, self.stream) = (true, Some(stream));
+                Ok(())
+            }
+            Ok(Err(error)) => self.broke(translate("watching", &self.connection.endpoints, error)),
+            Err(_) => self.broke(Error::unavailable("etcd takes no requests on the watch")),
+        }
+    }
+
     fn accept(&mut self, answer: &WatchResponse) -> Result<()> {
         for event in answer.events() {
             self.accept_event(event)?;
         }
-        // An answer without events, other than that to the request, says that there was nothing up to its revision.
-        if answer.events().is_empty() && !answer.created() {
+        // An answer without events, other than that to the request, says that there was nothing up to its revision. What
+        // etcd answers when it is asked does not (before 3.5.8): events up to there may still be under way.
+        let asked = std::mem::take(&mut self.asked);
+        if answer.events().is_empty() && !answer.created() && !asked {
             let seen = answer.header().map_or(0, |header| header.revision());
             self.next = self.next.max(seen + 1);
         }
@@ -129,6 +157,7 @@ impl Changes {
         if !may_pass(&error) {
             return Err(error);
         }
+        self.asked = false;
         tracing::debug!(%error, prefix = self.prefix, "a watch lost its connection to etcd");
         match &mut self.broken {
             Some(broken) => broken.last = error,
