@@ -6,6 +6,8 @@
 //! all rows have arrived ──▶ ResultReceived(ticket): the server need not keep them any more
 //! ```
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -24,6 +26,9 @@ const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://";
 const RESUME_HEADER: &str = "springald-resume";
 const VERSION_HEADER: &str = "springald-result-version";
 const RESULT_RECEIVED: &str = "springald.ResultReceived";
+/// How long the end of a result waits for the server to hear of it: whoever reads must not wait for what only helps the
+/// server.
+const RECEIVED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The rows behind an endpoint, all of `expected`.
 pub(crate) fn fetch(
@@ -85,7 +90,11 @@ impl Fetch {
                 Some(stream) => match stream.next().await {
                     Some(Ok(batch)) => return self.arrived(batch).map(Some),
                     Some(Err(error)) => Err(ClientError::from(error)),
-                    None => return self.complete().await.map(|()| None),
+                    None => {
+                        // The server finds out by itself, later.
+                        let _ = tokio::time::timeout(RECEIVED_TIMEOUT, self.complete()).await;
+                        return Ok(None);
+                    }
                 },
             };
             if let Err(error) = step {
@@ -132,7 +141,7 @@ impl Fetch {
     }
 
     /// Everything has arrived. That the server hears of it helps it to free memory early, and is not needed otherwise.
-    async fn complete(&mut self) -> Result<()> {
+    async fn complete(&mut self) {
         if self.version.as_ref().is_some_and(|version| !version.is_empty()) {
             let location = self.servers.get(self.server).map_or(REUSE_CONNECTION, String::as_str);
             if let Ok(mut flight) = flight_at(&self.client, location).await {
@@ -142,7 +151,6 @@ impl Fetch {
                 }
             }
         }
-        Ok(())
     }
 }
 

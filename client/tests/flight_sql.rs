@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -38,9 +39,14 @@ struct Seen {
     basic: Arc<Mutex<Option<String>>>,
     /// Job ids of cancelled queries.
     cancelled: Arc<Mutex<Vec<String>>>,
+    /// Which rows the client said it has, for each DoGet of a statement.
+    resumed: Arc<Mutex<Vec<String>>>,
+    /// Tickets of results that the client said it has all of.
+    received: Arc<Mutex<Vec<Ticket>>>,
 }
 
-/// A server whose statements are words: `rows`, `fail`, `late failure`, `elsewhere PORT`, `wrong schema`, `nothing`.
+/// A server whose statements are words: `rows`, `fail`, `late failure`, `elsewhere PORT`, `wrong schema`, `nothing`;
+/// `breaks` and `changes`, whose first DoGet breaks off; `deaf`, which does not answer that its result was received.
 #[derive(Clone)]
 struct Fake {
     seen: Seen,
@@ -128,7 +134,32 @@ impl FlightSqlService for Fake {
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         self.check(&request)?;
+        let resume = request.metadata().get("springald-resume").and_then(|value| value.to_str().ok());
+        let again = {
+            let mut resumed = self.seen.resumed.lock();
+            resumed.push(resume.unwrap_or_default().to_owned());
+            resumed.len() > 1
+        };
+        // As of a connection that is lost: without a code of the server's own.
+        let lost = || Err(Status::unavailable("").into());
+        let mut version = None;
         let batches = match &*command.statement_handle {
+            b"breaks" => {
+                version = Some("a1");
+                if again {
+                    vec![Ok(batch(&[4])), Ok(batch(&[5]))]
+                } else {
+                    vec![Ok(batch(&[1, 2])), Ok(batch(&[3])), lost()]
+                }
+            }
+            b"changes" => {
+                version = Some(if again { "b2" } else { "a1" });
+                if again { vec![Ok(batch(&[3, 2])), Ok(batch(&[1]))] } else { vec![Ok(batch(&[1, 2])), lost()] }
+            }
+            b"deaf" => {
+                version = Some("a1");
+                vec![Ok(batch(&[1]))]
+            }
             b"first" => vec![Ok(batch(&[1, 2])), Ok(batch(&[3]))],
             b"second" => vec![Ok(batch(&[4]))],
             b"late failure" => vec![Ok(batch(&[1])), Err(failure().into())],
@@ -138,7 +169,11 @@ impl FlightSqlService for Fake {
             }
             _ => return Err(Status::not_found("no such ticket")),
         };
-        Ok(Response::new(stream_of(batches)))
+        let mut response = Response::new(stream_of(batches));
+        if let Some(version) = version {
+            response.metadata_mut().insert("springald-result-version", version.parse().expect("ASCII"));
+        }
+        Ok(response)
     }
 
     async fn do_put_statement_update(
@@ -178,6 +213,14 @@ impl FlightSqlService for Fake {
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
         self.check(&request)?;
         let action = request.into_inner();
+        if action.r#type == "springald.ResultReceived" {
+            let received = Ticket::new(action.body);
+            if received == ticket("deaf") {
+                std::future::pending::<()>().await;
+            }
+            self.seen.received.lock().push(received);
+            return Ok(Response::new(Box::pin(futures::stream::empty())));
+        }
         assert_eq!(action.r#type, "CancelFlightInfo");
         let cancel = CancelFlightInfoRequest::decode(action.body).expect("request to cancel");
         let job_id = cancel.info.expect("info").app_metadata.to_vec();
@@ -270,6 +313,45 @@ async fn given_errors_before_and_during_a_stream_then_code_and_message_are_the_s
     for error in [early, late, update] {
         assert_eq!((error.code(), error.to_string()), ("SPRINGALD_QUERY", "division by zero".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn given_a_stream_that_breaks_after_some_rows_then_it_is_read_on_and_the_server_hears_of_its_end() {
+    let server = Running::start(true).await;
+    let stream = server.client().await.query("breaks").await.expect("accepted");
+    let batches: Vec<RecordBatch> = stream.try_collect().await.expect("rows");
+    assert_eq!(numbers(&batches), [1, 2, 3, 4, 5]);
+    assert_eq!(*server.seen.resumed.lock(), [":0", "a1:3"]);
+    assert_eq!(*server.seen.received.lock(), [ticket("breaks")]);
+}
+
+#[tokio::test]
+async fn given_a_result_that_was_made_again_while_it_was_read_then_the_stream_says_so() {
+    let server = Running::start(true).await;
+    let mut stream = server.client().await.query("changes").await.expect("accepted");
+    let first = stream.try_next().await.expect("a batch").expect("rows");
+    assert_eq!(numbers(&[first]), [1, 2]);
+    let error = stream.try_next().await.expect_err("the other rows do not go together with these");
+    assert!(matches!(error, ClientError::ResultChanged), "{error:?}");
+    assert_eq!(*server.seen.resumed.lock(), [":0", "a1:2"]);
+    assert!(server.seen.received.lock().is_empty());
+}
+
+#[tokio::test]
+async fn given_a_result_that_was_made_again_when_collected_then_it_is_read_anew_and_has_each_row_once() {
+    let server = Running::start(true).await;
+    let batches = server.client().await.collect("changes").await.expect("rows");
+    assert_eq!(numbers(&batches), [3, 2, 1]);
+    assert_eq!(*server.seen.resumed.lock(), [":0", "a1:2", ":0"]);
+    assert_eq!(*server.seen.received.lock(), [ticket("changes")]);
+}
+
+#[tokio::test]
+async fn given_a_server_that_does_not_answer_at_the_end_of_a_result_then_the_result_ends_all_the_same() {
+    let server = Running::start(true).await;
+    let client = server.client().await;
+    let collected = tokio::time::timeout(Duration::from_secs(10), client.collect("deaf")).await;
+    assert_eq!(numbers(&collected.expect("it ends").expect("rows")), [1]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What went wrong in a task, as the scheduler is told.
 
 use std::any::Any;
+use std::io;
 
 use datafusion::error::DataFusionError;
 use springald_core::error::{Error, ErrorCode, FailureClass, InputLost, classify, find_source};
@@ -9,6 +10,7 @@ use tokio::task::JoinError;
 
 /// The failure of a task that ended with `error`.
 pub(crate) fn failed(error: DataFusionError) -> control::Failed {
+    let error = naming_settings(error);
     let class = class(&error);
     let lost = find_source::<InputLost>(&error).map(|lost| control::LostInput {
         stage: lost.task.stage.0,
@@ -25,10 +27,39 @@ pub(crate) fn failed(error: DataFusionError) -> control::Failed {
     }
 }
 
-/// As the core says; what is unavailable now may be there later.
+/// What DataFusion's disk manager says when its limit is reached: in words only, and with a setting that is not ours.
+const OPERATORS_LIMIT: &str = "datafusion.runtime.max_temp_directory_size";
+
+/// The error with the settings to change, where the disk for spilled data takes no more: to operators that is one error
+/// of input and output among others.
+fn naming_settings(error: DataFusionError) -> DataFusionError {
+    let Some(source) = find_source::<io::Error>(&error) else { return error };
+    if is_full(source) {
+        let message = format!(
+            "{}. The disk for spilled data is full: executor.spill_dir says where it is, executor.spill_limit how much is \
+             spilled at most",
+            error.strip_backtrace()
+        );
+        return Error::new(ErrorCode::ResourcesExhausted, message).with_source(error).into();
+    }
+    if source.to_string().contains(OPERATORS_LIMIT) {
+        let message = "an operator spills more than there is room for on disk (setting executor.spill_limit)";
+        return DataFusionError::ResourcesExhausted(message.to_owned());
+    }
+    error
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// As the core says; what is unavailable now may be there later, and a disk that is full may be so here only.
 fn class(error: &DataFusionError) -> FailureClass {
     match find_source::<Error>(error).map(Error::code) {
         Some(ErrorCode::Unavailable) => FailureClass::Transient,
+        Some(ErrorCode::ResourcesExhausted) if find_source::<io::Error>(error).is_some_and(is_full) => {
+            FailureClass::Transient
+        }
         _ => classify(error),
     }
 }
@@ -61,6 +92,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use std::sync::Arc;
 
+    use arrow::error::ArrowError;
     use springald_core::ids::{StageId, TaskId};
 
     use super::*;
@@ -87,6 +119,16 @@ mod tests {
             ),
             (DataFusionError::Execution("division by zero".into()), control::FailureClass::Fatal, "QUERY"),
             (Error::unavailable("no plan").into(), control::FailureClass::Transient, "UNAVAILABLE"),
+            (
+                DataFusionError::IoError(io::Error::from(io::ErrorKind::StorageFull)).context("sorting"),
+                control::FailureClass::Transient,
+                "RESOURCES_EXHAUSTED",
+            ),
+            (
+                ArrowError::from(io::Error::other(format!("too much, see {OPERATORS_LIMIT}"))).into(),
+                control::FailureClass::OutOfMemory,
+                "RESOURCES_EXHAUSTED",
+            ),
         ];
         for (error, class, code) in cases {
             let failed = failed(error);

@@ -28,6 +28,8 @@ pub(crate) mod springald_executor {
     pub fn exchange_memory_bytes() -> Gauge;
     /// Bytes of stage outputs on disk.
     pub fn exchange_spilled_bytes() -> Gauge;
+    /// Reads of stage outputs on disk that found them missing, cut short or changed.
+    pub fn exchange_damaged_reads_total() -> Counter;
     /// Bytes of stage outputs sent to peers and schedulers.
     pub fn exchange_sent_bytes_total() -> Counter;
     /// Bytes of stage outputs received from peers.

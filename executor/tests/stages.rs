@@ -2,11 +2,14 @@
 
 mod support;
 
+use std::path::PathBuf;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use arrow_flight::error::FlightError;
 use springald_core::settings::{ByteSize, ExecutorSettings};
+use springald_proto::control::executor_message::Message as FromExecutor;
 use springald_proto::control::scheduler_message::Message as ToExecutor;
 use springald_proto::control::{self, FreeJob, FreeStage, Launch, StageDone, StageInput};
 use support::plans::{self, PARTITIONS, as_it_is, copy_of, cut, encoded, plan};
@@ -213,6 +216,68 @@ async fn given_input_that_is_gone_when_read_then_the_outcome_says_whose_it_was()
         let lost = failure.lost.as_ref().expect("whose");
         assert_eq!((lost.stage, lost.task, lost.executor_id.as_str()), (1, task, executor));
     }
+    a.stop().await;
+    b.stop().await;
+}
+
+/// The files that an executor has spilled pieces of stage 1 to, by the task that wrote them.
+fn spilled(executor: &Running, task: u32) -> Vec<PathBuf> {
+    let pieces = executor.spill_dir.path().join(format!("springald-{}", executor.id)).join("exchange").join(JOB);
+    let entries = std::fs::read_dir(pieces).expect("something was spilled");
+    let files = entries.map(|entry| entry.expect("readable").path());
+    let of_task = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(&format!("1-{task}-0-")))
+    };
+    files.filter(of_task).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_spilled_output_that_is_damaged_when_read_here_and_by_a_peer_then_it_is_lost_and_held_no_more() {
+    let mut scheduler = FakeScheduler::start().await;
+    let a = start("a", &scheduler, ExecutorSettings { exchange_memory_percent: 1, ..settings(1) }).await;
+    let b = start("b", &scheduler, settings(1)).await;
+    scheduler.wait_for_offers(&["a", "b"], 1).await;
+    let scan = plan("SELECT v, s FROM t", 50_000).await;
+    for (task, partitions) in [(0, [0, 1]), (1, [2, 3])] {
+        let first = Launch { tasks: vec![slice(task, partitions, 1)], ..launch(1, encoded(&as_it_is(scan.clone()))) };
+        scheduler.tell("a", ToExecutor::Launch(first)).await;
+        succeeded(&scheduler.outcomes(1).await[0].1);
+        let files = spilled(&a, task);
+        assert!(!files.is_empty());
+        for file in files {
+            let mut bytes = std::fs::read(&file).expect("readable");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&file, bytes).expect("writable");
+        }
+    }
+    for (stage, task, reader) in [(2, 0, &a), (3, 1, &b)] {
+        let output = a.output(task, [2 * task, 2 * task + 1]);
+        let copy = Launch {
+            inputs: vec![StageInput { stage: 1, outputs: vec![output] }],
+            tasks: vec![slice(0, 0..PARTS, 1)],
+            ..launch(stage, encoded(&copy_of(1, &scan)))
+        };
+        scheduler.tell(&reader.id, ToExecutor::Launch(copy)).await;
+        let outcomes = scheduler.outcomes(1).await;
+        let failure = failed(&outcomes[0].1);
+        assert_eq!(failure.class(), control::FailureClass::InputLost, "{failure:?}");
+        assert!(failure.message.contains("not what was written"), "{failure:?}");
+        let lost = failure.lost.as_ref().expect("whose");
+        assert_eq!((lost.stage, lost.task, lost.executor_id.as_str()), (1, task, "a"));
+    }
+    scheduler.tell("a", ToExecutor::Adopt(control::Adopt { job_id: JOB.to_owned(), owner_revision: 1 })).await;
+    let held = scheduler.wait_for(|_, message| match message {
+        FromExecutor::Holdings(holdings) => Some(holdings.finished.len()),
+        _ => None,
+    });
+    assert_eq!(held.await, 0);
+    scheduler.tell("a", ToExecutor::FreeJob(FreeJob { job_id: JOB.to_owned(), owner_revision: 1 })).await;
+    a.wait_until("everything is freed", |stats| {
+        (stats.exchange_pieces, stats.exchange_memory_bytes, stats.exchange_spilled_bytes) == (0, 0, 0)
+    })
+    .await;
     a.stop().await;
     b.stop().await;
 }

@@ -21,11 +21,20 @@ pub struct ClusterOptions {
     pub memory: &'static str,
     /// More settings for all schedulers, as `scheduler.max_jobs=50`.
     pub scheduler_settings: Vec<&'static str>,
+    /// More settings for all executors, as `executor.exchange_memory_percent=1`.
+    pub executor_settings: Vec<&'static str>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { schedulers: 1, executors: 1, slots: 1, memory: "512MiB", scheduler_settings: vec![] }
+        Self {
+            schedulers: 1,
+            executors: 1,
+            slots: 1,
+            memory: "512MiB",
+            scheduler_settings: vec![],
+            executor_settings: vec![],
+        }
     }
 }
 
@@ -252,6 +261,9 @@ impl Cluster {
         let (etcd, slots) = (self.etcd.url(), self.options.slots.to_string());
         let mut arguments = vec!["executor", "--etcd", &etcd, "--cluster", "test", "--slots", &slots];
         arguments.extend(["--memory", self.options.memory, "--exchange-port", "0", "--telemetry-port", "0"]);
+        for setting in &self.options.executor_settings {
+            arguments.extend(["--set", setting]);
+        }
         self.started += 1;
         Process::start(&format!("executor {}", self.started), &owned(&arguments))
     }

@@ -25,8 +25,7 @@ impl Etcd {
     /// # Panics
     /// If there is one and it does not start.
     pub async fn start() -> Option<Self> {
-        if let Err(error) = Command::new("etcd").arg("--version").stdout(Stdio::null()).status() {
-            println!("SKIPPED: there is no etcd on the PATH ({error}); install etcd 3.4 or newer to run this test");
+        if !is_installed() {
             return None;
         }
         for _ in 0..ATTEMPTS {
@@ -85,6 +84,17 @@ impl Drop for Etcd {
         // It fails only when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// True if there is an etcd on the `PATH`; says so when there is none.
+pub fn is_installed() -> bool {
+    match Command::new("etcd").arg("--version").stdout(Stdio::null()).status() {
+        Ok(_) => true,
+        Err(error) => {
+            println!("SKIPPED: there is no etcd on the PATH ({error}); install etcd 3.4 or newer to run this");
+            false
+        }
     }
 }
 

@@ -149,6 +149,19 @@ impl Process {
         kibibytes.expect("the system says how much memory a process had") << 10
     }
 
+    /// The files with stage outputs that its executor has on disk.
+    pub fn spilled_files(&self) -> Vec<PathBuf> {
+        // <temporary directory>/springald-<executor>/exchange/<job>/<piece>.arrow
+        let mut level = vec![self.directory.path().to_owned()];
+        for below in [None, Some("exchange"), None, None] {
+            let entries = level.iter().filter_map(|path| fs::read_dir(path).ok()).flatten().filter_map(Result::ok);
+            let wanted = entries.map(|entry| entry.path());
+            let wanted = wanted.filter(|path| below.is_none_or(|name| path.ends_with(name)));
+            level = wanted.collect();
+        }
+        level
+    }
+
     /// Number of its open sockets.
     pub fn sockets(&self) -> usize {
         let open = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the process runs");

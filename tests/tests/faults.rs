@@ -118,6 +118,23 @@ async fn given_queries_too_big_for_the_memory_then_they_spill_or_say_so_and_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn given_queries_that_need_more_disk_than_they_may_have_then_they_fail_with_the_name_of_the_setting() {
+    let mut standalone =
+        Standalone::start(&["--memory", "32MiB", "--slots", "1", "--set", "executor.spill_limit=1MiB"]).await;
+    let client = standalone.client().await;
+    tpch::create_tables(&client, tpch::scale("0.1")).await;
+    let by_an_operator = "SELECT l_comment FROM lineitem ORDER BY l_comment";
+    let by_the_exchange = "SELECT l_orderkey, l_comment FROM lineitem";
+    for query in [by_an_operator, by_the_exchange] {
+        let error = client.collect(query).await.expect_err("there is not enough room");
+        assert_eq!(error.code(), "SPRINGALD_RESOURCES_EXHAUSTED", "{query}: {error}");
+        assert!(error.to_string().contains("executor.spill_limit"), "{query}: {error}");
+    }
+    assert!(standalone.process.is_running());
+    standalone.telemetry.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn given_no_executor_then_queries_wait_visibly_and_fail_with_that_reason() {
     let options = ClusterOptions {
         executors: 0,

@@ -36,6 +36,13 @@ fn text(batches: &[RecordBatch]) -> String {
     pretty_format_batches(batches).expect("a table").to_string()
 }
 
+/// The answer to the query when nothing is lost, and the time that it takes.
+async fn undisturbed(client: &Client) -> (String, Duration) {
+    let started = Instant::now();
+    let answer = text(&client.collect(HASHES).await.expect("undisturbed"));
+    (answer, started.elapsed())
+}
+
 /// A query that is being read, and its job.
 struct Running {
     job: String,
@@ -83,9 +90,7 @@ async fn tasks_of(cluster: &Cluster, scheduler: usize, job: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_scheduler_that_is_killed_then_another_answers_and_no_task_runs_twice() {
     let Some((mut cluster, client)) = cluster(2, 3).await else { return };
-    let undisturbed = Instant::now();
-    let expected = text(&client.collect(HASHES).await.expect("undisturbed"));
-    let undisturbed = undisturbed.elapsed();
+    let (expected, undisturbed) = undisturbed(&client).await;
     let before = tasks_run(&cluster).await;
     let running = Running::start(&cluster, &client, 0).await;
     let job = running.job.clone();
@@ -100,7 +105,7 @@ async fn given_a_scheduler_that_is_killed_then_another_answers_and_no_task_runs_
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_scheduler_that_is_stopped_past_its_lease_then_it_changes_nothing_and_says_so() {
     let Some((mut cluster, client)) = cluster(2, 2).await else { return };
-    let expected = text(&client.collect(HASHES).await.expect("undisturbed"));
+    let (expected, _) = undisturbed(&client).await;
     let before = tasks_run(&cluster).await;
     let running = Running::start(&cluster, &client, 0).await;
     let job = running.job.clone();
@@ -150,9 +155,7 @@ async fn given_a_result_that_waits_when_its_scheduler_is_killed_then_another_han
 #[tokio::test(flavor = "multi_thread")]
 async fn given_an_executor_that_is_killed_then_only_what_it_held_is_made_again() {
     let Some((mut cluster, client)) = cluster(1, 3).await else { return };
-    let undisturbed = Instant::now();
-    let expected = text(&client.collect(HASHES).await.expect("undisturbed"));
-    let undisturbed = undisturbed.elapsed();
+    let (expected, undisturbed) = undisturbed(&client).await;
     let running = Running::start(&cluster, &client, 0).await;
     cluster.kill_executor();
     let disturbed = running.answers(&expected).await;
@@ -163,7 +166,7 @@ async fn given_an_executor_that_is_killed_then_only_what_it_held_is_made_again()
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_scheduler_and_an_executor_that_are_killed_together_then_the_query_is_answered() {
     let Some((mut cluster, client)) = cluster(2, 3).await else { return };
-    let expected = text(&client.collect(HASHES).await.expect("undisturbed"));
+    let (expected, _) = undisturbed(&client).await;
     let running = Running::start(&cluster, &client, 0).await;
     cluster.kill_executor();
     cluster.kill_scheduler(0);

@@ -14,8 +14,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use springald_core::error::{Error, InputLost};
 use springald_core::exchange::ExchangeInput;
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
@@ -24,7 +24,7 @@ use springald_proto::control;
 
 use super::fetch::{Fetch, FetchContext};
 use super::peers::Peers;
-use super::store::ExchangeStore;
+use super::store::{ExchangeStore, ReadError};
 
 /// Where the output of one task attempt is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +111,21 @@ impl TaskInput {
     /// Pieces here, task by task, each opened when its turn comes.
     fn local(&self, pieces: Vec<(TaskId, u32)>) -> BoxStream<'static, Result<RecordBatch>> {
         let (store, job, executor) = (self.reader.store.clone(), self.job.clone(), self.reader.executor.clone());
-        let opened = move |(task, partition)| match store.open(&job, task, partition) {
-            Some(piece) => piece.into_stream(),
-            None => {
-                let reason = format!("partition {partition} is not here (any more)");
-                let lost = InputLost { task, executor: executor.clone(), reason };
-                futures::stream::iter([Err(DataFusionError::External(Box::new(lost)))]).boxed()
+        let opened = move |(task, partition)| {
+            let executor = executor.clone();
+            let lost = move |reason| DataFusionError::External(Box::new(InputLost { task, executor, reason }));
+            match store.open(&job, task, partition) {
+                Some(piece) => {
+                    let batches = piece.into_stream().map_err(move |error| match error {
+                        ReadError::Lost(reason) => lost.clone()(reason),
+                        ReadError::Failed(error) => error,
+                    });
+                    batches.boxed()
+                }
+                None => {
+                    let reason = format!("partition {partition} is not here (any more)");
+                    futures::stream::iter([Err(lost(reason))]).boxed()
+                }
             }
         };
         futures::stream::iter(pieces).flat_map(opened).boxed()

@@ -17,11 +17,11 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::encode::{FlightEncoder, message_bytes};
-use super::store::ExchangeStore;
+use super::store::{ExchangeStore, ReadError};
 use super::ticket::Ticket;
 use crate::metrics;
 
-/// Metadata of a `NOT_FOUND`: the task attempt whose piece is missing, as `stage.task.attempt`.
+/// Metadata of a `NOT_FOUND`: the task attempt whose piece is missing or damaged, as `stage.task.attempt`.
 pub(crate) const LOST_TASK_HEADER: &str = "springald-lost-task";
 
 /// Serves the pieces of one store.
@@ -46,9 +46,18 @@ impl ExchangeService {
 }
 
 fn missing(job: &JobId, task: TaskId, partition: u32) -> Status {
-    let mut status = Status::from(Error::not_found(format!(
-        "partition {partition} of task {task} of job {job} is not at this executor (any more)"
-    )));
+    lost(task, format!("partition {partition} of task {task} of job {job} is not at this executor (any more)"))
+}
+
+fn unreadable(job: &JobId, task: TaskId, error: ReadError) -> Status {
+    match error {
+        ReadError::Lost(reason) => lost(task, format!("the output of task {task} of job {job}: {reason}")),
+        ReadError::Failed(error) => Error::from(error).into(),
+    }
+}
+
+fn lost(task: TaskId, message: String) -> Status {
+    let mut status = Status::from(Error::not_found(message));
     if let Ok(value) = MetadataValue::try_from(task.to_string()) {
         status.metadata_mut().insert(LOST_TASK_HEADER, value);
     }
@@ -65,7 +74,10 @@ fn stream_pieces(
     let job = Arc::new(ticket.job);
     let batches = futures::stream::iter(ticket.pieces).flat_map(move |(task, partition)| {
         match store.open(&job, task, partition) {
-            Some(piece) => piece.into_stream().map_err(|error| Status::from(Error::from(error))).boxed(),
+            Some(piece) => {
+                let job = Arc::clone(&job);
+                piece.into_stream().map_err(move |error| unreadable(&job, task, error)).boxed()
+            }
             // Freed since the start of the stream.
             None => futures::stream::iter([Err(missing(&job, task, partition))]).boxed(),
         }

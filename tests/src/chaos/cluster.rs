@@ -157,13 +157,12 @@ impl Cluster {
 }
 
 fn common(role: &str, etcd: &str, host: &Host, ports: &[(&str, u16)]) -> Vec<String> {
-    let section = role;
     let mut arguments: Vec<String> = [role, "--etcd", etcd, "--cluster", NAME].map(str::to_owned).into();
     for (flag, port) in ports {
         arguments.extend([(*flag).to_owned(), port.to_string()]);
     }
     let address = &host.address;
-    for setting in [format!("{section}.bind={address}"), format!("telemetry.bind={address}")] {
+    for setting in [format!("{role}.bind={address}"), format!("telemetry.bind={address}")] {
         arguments.extend(["--set".to_owned(), setting]);
     }
     arguments

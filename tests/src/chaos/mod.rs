@@ -14,7 +14,6 @@ mod random;
 mod report;
 mod resources;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +28,10 @@ use cluster::Cluster;
 use load::Load;
 use node::{Ailment, Node, Role};
 use random::Random;
-use report::Loss;
+use report::{Harm, Loss};
 use resources::Baseline;
+
+use crate::etcd;
 
 /// How long to wait after the last query until nothing may be left: results that nobody confirmed go after a while.
 const IDLE_DEADLINE: Duration = Duration::from_secs(120);
@@ -108,9 +109,7 @@ const FAULTS: [Fault; 10] = [
 /// # Panics
 /// If the cluster does not start, or the data cannot be made.
 pub async fn run(options: &Options) -> Option<Report> {
-    let etcd = std::process::Command::new("etcd").arg("--version").stdout(std::process::Stdio::null()).status();
-    if let Err(error) = etcd {
-        println!("SKIPPED: there is no etcd on the PATH ({error}); install etcd 3.4 or newer to run this");
+    if !etcd::is_installed() {
         return None;
     }
     let seed = options.seed.unwrap_or_else(|| Utc::now().timestamp_micros() as u64);
@@ -121,19 +120,13 @@ pub async fn run(options: &Options) -> Option<Report> {
     crate::tpch::create_tables(&client, options.scale).await;
     drop(client);
     let load = Load::start(&cluster.urls, options.scale, options.streams, seed).await;
-    let (faults, losses) = torment(&mut cluster, options, seed).await;
+    let harm = torment(&mut cluster, options, seed).await;
     let tally = load.end().await;
     let left = match cluster.idle(IDLE_DEADLINE).await {
         Ok(()) => settled(async || baseline.compare(&cluster.nodes), IDLE_DEADLINE).await.err(),
         Err(left) => Some(left),
     };
-    let mut report = Report::new(&cluster.nodes, &losses, &tally, options.minutes, seed);
-    report.faults = faults;
-    report.left = left;
-    if !cluster.has_links {
-        report.skipped = Some("cutting links needs the right to make network namespaces, and the tool ip".to_owned());
-    }
-    Some(report)
+    Some(Report::new(&cluster, harm, &tally, left, (options.minutes, seed)))
 }
 
 /// Looks until nothing is left, or time is up. The error says what is.
@@ -149,9 +142,9 @@ async fn settled(look: impl AsyncFn() -> Result<(), String>, deadline: Duration)
 }
 
 /// Does harm for the time given, and makes it good again.
-async fn torment(cluster: &mut Cluster, options: &Options, seed: u64) -> (BTreeMap<&'static str, u64>, Vec<Loss>) {
+async fn torment(cluster: &mut Cluster, options: &Options, seed: u64) -> Harm {
     let mut random = Random::new(seed);
-    let (mut counts, mut losses) = (BTreeMap::new(), vec![]);
+    let mut harm = Harm::default();
     let chosen = |fault: &&Fault| options.faults.is_empty() || options.faults.iter().any(|name| name == fault.name);
     let faults: Vec<&Fault> = FAULTS.iter().filter(chosen).filter(|fault| cluster.has_links || !fault.link).collect();
     let mut healing: Vec<(Instant, usize)> = vec![];
@@ -191,20 +184,20 @@ async fn torment(cluster: &mut Cluster, options: &Options, seed: u64) -> (BTreeM
             let started = node.process().events().into_iter().find(|event| event["message"] == "scheduler started");
             let id = started.and_then(|event| event["scheduler_id"].as_str().map(str::to_owned));
             let at = Utc::now();
-            losses.extend(id.map(|scheduler_id| Loss { scheduler_id, at, back_at: None }));
+            harm.losses.extend(id.map(|scheduler_id| Loss { scheduler_id, at, back_at: None }));
         }
         (fault.act)(node);
         if fault.role == Role::Scheduler
             && node.ailment != Some(Ailment::Dead)
-            && let Some(loss) = losses.last_mut()
+            && let Some(loss) = harm.losses.last_mut()
         {
             loss.back_at = Some(loss.at + TimeDelta::milliseconds(millis as i64));
         }
-        *counts.entry(fault.name).or_default() += 1;
+        *harm.faults.entry(fault.name).or_default() += 1;
         healing.push((now + Duration::from_millis(millis as u64), victim));
     }
     for (_, node) in healing {
         cluster.nodes[node].heal();
     }
-    (counts, losses)
+    harm
 }

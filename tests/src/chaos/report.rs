@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::cluster::Cluster;
 use super::load::Tally;
 use super::node::{Node, Role};
 
@@ -40,6 +41,14 @@ pub struct Report {
     pub seed: u64,
 }
 
+/// What was done to the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Harm {
+    /// Faults by kind.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) losses: Vec<Loss>,
+}
+
 /// A scheduler was lost at this time.
 #[derive(Clone, Debug)]
 pub(crate) struct Loss {
@@ -50,24 +59,32 @@ pub(crate) struct Loss {
 }
 
 impl Report {
-    pub(crate) fn new(nodes: &[Node], losses: &[Loss], tally: &Tally, minutes: f64, seed: u64) -> Self {
+    /// `left` is what was left at the end of so many minutes of faults, whose choices came from the seed.
+    pub(crate) fn new(
+        cluster: &Cluster,
+        harm: Harm,
+        tally: &Tally,
+        left: Option<String>,
+        (minutes, seed): (f64, u64),
+    ) -> Self {
         let events: Vec<Value> =
-            nodes.iter().filter(|node| node.role == Role::Scheduler).flat_map(Node::events).collect();
+            cluster.nodes.iter().filter(|node| node.role == Role::Scheduler).flat_map(Node::events).collect();
         let named = |message: &'static str| events.iter().filter(move |event| event["message"] == message);
         let sum = |message, field: &str| named(message).filter_map(|event| event[field].as_u64()).sum();
+        let no_links = "cutting links needs the right to make network namespaces, and the tool ip";
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Self {
             queries: count(&tally.queries),
             failed: count(&tally.failed),
             wrong: count(&tally.wrong),
             hung: count(&tally.hung),
-            faults: BTreeMap::new(),
-            skipped: None,
-            takeover_millis: takeovers(&events, losses),
+            faults: harm.faults,
+            skipped: (!cluster.has_links).then(|| no_links.to_owned()),
+            takeover_millis: takeovers(&events, &harm.losses),
             adopted: sum("job taken over", "adopted"),
             recomputed: sum("tasks of a lost executor run again", "tasks") + sum("job taken over", "outputs_lost"),
             fenced: named("this scheduler does not own the job any more").count() as u64,
-            left: None,
+            left,
             minutes,
             seed,
         }

@@ -1,15 +1,16 @@
-//! Pieces on disk: one Arrow IPC stream (LZ4) per file.
+//! Pieces on disk: one Arrow IPC stream (LZ4) per file, in [blocks](super::blocks) that are checked when they are read.
 //!
-//! Writing blocks and belongs on a thread that may block. A file is deleted, and its bytes are given back, when the
+//! Writing waits for the disk and belongs on a thread that may block. A file is deleted, and its bytes are given back, when the
 //! last reader or piece that refers to it is gone: freeing a piece while somebody reads it is safe.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -19,6 +20,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use springald_core::ids::JobId;
 
+use super::ReadError;
+use super::blocks::{BlockReader, BlockWriter, Checksums};
 use crate::memory::SpillBudget;
 
 /// A reader of a spilled piece takes at most this many batches from disk at a time.
@@ -38,6 +41,8 @@ pub(crate) struct SpillArea {
 pub(crate) struct SpillFile {
     path: PathBuf,
     bytes: AtomicU64,
+    /// What must come back.
+    sums: Arc<Checksums>,
     budget: Arc<SpillBudget>,
 }
 
@@ -66,8 +71,9 @@ impl SpillArea {
         let written = std::fs::create_dir_all(&dir).and_then(|()| File::create(&path));
         let output = written.map_err(|error| spill_error("making", &path, error))?;
         // From here on the file is deleted if anything fails.
-        let file = SpillFile { path, bytes: AtomicU64::new(0), budget: Arc::clone(&self.budget) };
-        file.fill(output, schema, batches)?;
+        let budget = Arc::clone(&self.budget);
+        let mut file = SpillFile { path, bytes: AtomicU64::new(0), sums: Arc::default(), budget };
+        file.sums = Arc::new(file.fill(output, schema, batches)?);
         Ok(file)
     }
 
@@ -89,22 +95,22 @@ impl SpillFile {
         output: File,
         schema: &SchemaRef,
         batches: impl IntoIterator<Item = &'a RecordBatch>,
-    ) -> Result<()> {
+    ) -> Result<Checksums> {
         let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-        let counted = Counted { output, file: self };
-        let buffered = BufWriter::with_capacity(1 << 20, counted);
-        let mut writer = StreamWriter::try_new_with_options(buffered, schema, options)?;
-        for batch in batches {
-            writer.write(batch).map_err(|error| self.unwrap_limit(error))?;
-        }
-        writer.finish().map_err(|error| self.unwrap_limit(error))?;
-        writer.flush().map_err(|error| self.unwrap_limit(error))
+        let blocks = BlockWriter::new(Counted { output, file: self });
+        let write_all = || {
+            let mut writer = StreamWriter::try_new_with_options(blocks, schema, options)?;
+            batches.into_iter().try_for_each(|batch| writer.write(batch))?;
+            // Ends the stream.
+            Ok(writer.into_inner()?.end()?)
+        };
+        write_all().map_err(|error| self.unwrap_limit(error))
     }
 
     /// Arrow wraps what our writer says: finds the limit's own error in it, or says which file failed.
-    fn unwrap_limit(&self, error: arrow::error::ArrowError) -> DataFusionError {
+    fn unwrap_limit(&self, error: ArrowError) -> DataFusionError {
         match error {
-            arrow::error::ArrowError::IoError(message, error) => match error.downcast::<DataFusionError>() {
+            ArrowError::IoError(message, error) => match error.downcast::<DataFusionError>() {
                 Ok(limit) => limit,
                 Err(error) => spill_error("writing", &self.path, io::Error::new(error.kind(), message)),
             },
@@ -112,8 +118,20 @@ impl SpillFile {
         }
     }
 
+    /// What arrives at Arrow's reader is what its writer wrote: only the way there can fail.
+    fn unreadable(&self, error: ArrowError) -> ReadError {
+        match error {
+            ArrowError::IoError(_, error) => self.lost(error),
+            other => ReadError::Failed(other.into()),
+        }
+    }
+
+    fn lost(&self, error: io::Error) -> ReadError {
+        ReadError::Lost(format!("spilled data at {} is lost: {error}", self.path.display()))
+    }
+
     /// The file's batches, read on threads that may block, a few at a time and only when they are asked for.
-    pub(crate) fn read(self: Arc<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+    pub(crate) fn read(self: Arc<Self>) -> BoxStream<'static, Result<RecordBatch, ReadError>> {
         let chunks = futures::stream::try_unfold(Progress::Start(self), |progress| async move {
             tokio::task::spawn_blocking(move || progress.next_chunk()).await.map_err(|error| {
                 DataFusionError::Execution(format!("reading spilled data of the exchange was broken off: {error}"))
@@ -138,20 +156,22 @@ impl Drop for SpillFile {
 enum Progress {
     Start(Arc<SpillFile>),
     /// The file is kept with the reader, so that it is not deleted before its end.
-    Reading(Box<StreamReader<BufReader<File>>>, Arc<SpillFile>),
+    Reading(Box<StreamReader<BlockReader<File>>>, Arc<SpillFile>),
 }
 
 impl Progress {
     /// The next batches, and how to go on; `None` at the end. Blocks.
-    fn next_chunk(self) -> Result<Option<(Vec<RecordBatch>, Self)>> {
+    fn next_chunk(self) -> Result<Option<(Vec<RecordBatch>, Self)>, ReadError> {
         let (mut reader, file) = match self {
             Self::Reading(reader, file) => (reader, file),
             Self::Start(file) => {
-                let input = File::open(&file.path).map_err(|error| spill_error("opening", &file.path, error))?;
-                (Box::new(StreamReader::try_new_buffered(input, None)?), file)
+                let input = File::open(&file.path).map_err(|error| file.lost(error))?;
+                let blocks = BlockReader::new(input, Arc::clone(&file.sums));
+                (Box::new(StreamReader::try_new(blocks, None).map_err(|error| file.unreadable(error))?), file)
             }
         };
-        let chunk = reader.by_ref().take(BATCHES_PER_READ).collect::<Result<Vec<_>, _>>()?;
+        let chunk = reader.by_ref().take(BATCHES_PER_READ).collect::<Result<Vec<_>, _>>();
+        let chunk = chunk.map_err(|error| file.unreadable(error))?;
         Ok((!chunk.is_empty()).then_some((chunk, Self::Reading(reader, file))))
     }
 }

@@ -5,10 +5,14 @@
 //!                 └─ dropped: discarded                                └─ free_stage / free_job / abort
 //! ```
 //!
-//! An absent piece was lost (or freed, or never finished); an empty one is there and has no batches. All bytes in
+//! An absent piece was lost (or freed, or never finished); an empty one is there and has no batches. What cannot be read
+//! back from disk as it was written is lost, with all that its task wrote: tasks run again as a whole. All bytes in
 //! memory are reserved in the process's pool under the name [`CONSUMER`], and stay reserved while a reader holds them.
 
 mod area;
+mod blocks;
+#[cfg(test)]
+mod damage_tests;
 mod piece;
 mod spilling;
 #[cfg(test)]
@@ -20,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use parking_lot::Mutex;
 use springald_core::error::Error;
@@ -33,6 +37,7 @@ use victims::{Coldness, Victims};
 pub(crate) use writer::{PieceWriter, Written};
 
 use crate::memory::{ProcessPool, Reclaim};
+use crate::metrics;
 
 /// The name of the exchange among the pool's consumers.
 pub(crate) const CONSUMER: &str = "exchange";
@@ -46,6 +51,17 @@ pub(crate) struct PieceStats {
     pub(crate) rows: u64,
     /// Bytes in memory, whether it was spilled or not.
     pub(crate) bytes: u64,
+}
+
+/// Why a piece that is here cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Its file is missing, cut short, or not what was written. The store has forgotten what the task wrote.
+    #[error("{0}")]
+    Lost(String),
+    /// Another reason, which is not the file.
+    #[error(transparent)]
+    Failed(#[from] DataFusionError),
 }
 
 /// What the store holds now.
@@ -148,7 +164,7 @@ impl ExchangeStore {
         if listed {
             state.victims.insert(entry.coldness);
         }
-        Some(entry.piece.snapshot())
+        Some(Snapshot { parts: entry.piece.parts(), store: self.clone(), owner: Arc::clone(&entry.owner) })
     }
 
     /// The schema of the piece that [`open`](Self::open) would find. Does not count as reading.
@@ -177,6 +193,15 @@ impl ExchangeStore {
     /// Drops what one task attempt wrote, finished or not.
     pub(crate) fn abort(&self, job: &JobId, task: TaskId) {
         self.free(job, |outputs| outputs.remove(&task).into_iter().collect());
+    }
+
+    /// A reader found that part of what a task attempt wrote cannot be read back.
+    fn lost(&self, owner: &Owner, reason: &str) {
+        let Owner { job, task } = owner;
+        metrics::springald_executor::exchange_damaged_reads_total().inc();
+        tracing::warn!(job_id = %job, stage_id = task.stage.0, task_id = task.task, attempt = task.attempt, reason,
+            "the output of a task is lost: what was spilled of it is damaged");
+        self.abort(job, *task);
     }
 
     /// Drops everything of a job.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
-use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::area::SpillFile;
+use super::{ExchangeStore, Owner, ReadError};
 
 /// A part of a piece.
 #[derive(Clone)]
@@ -123,8 +123,8 @@ impl Piece {
     }
 
     /// Everything that was written so far; stays readable whatever happens to the piece.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { parts: self.parts.clone() }
+    pub(super) fn parts(&self) -> Vec<Part> {
+        self.parts.clone()
     }
 }
 
@@ -137,17 +137,25 @@ fn resident(part: &Part) -> Option<&Arc<Resident>> {
 
 /// A piece as a reader sees it.
 pub(crate) struct Snapshot {
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
+    /// Told when a part is lost.
+    pub(super) store: ExchangeStore,
+    pub(super) owner: Arc<Owner>,
 }
 
 impl Snapshot {
-    /// The batches in order: those in memory are the very ones that were written.
-    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<RecordBatch>> {
-        let parts = futures::stream::iter(self.parts);
-        parts
-            .flat_map(|part| match part {
-                Part::Memory(batch) => futures::stream::iter([Ok(batch.batch.clone())]).boxed(),
-                Part::Disk(file) => file.read(),
+    /// The batches in order: those in memory are the very ones that were written, those on disk equal to them.
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<RecordBatch, ReadError>> {
+        let Self { parts, store, owner } = self;
+        let batches = futures::stream::iter(parts).flat_map(|part| match part {
+            Part::Memory(batch) => futures::stream::iter([Ok(batch.batch.clone())]).boxed(),
+            Part::Disk(file) => file.read(),
+        });
+        batches
+            .inspect_err(move |error| {
+                if let ReadError::Lost(reason) = error {
+                    store.lost(&owner, reason);
+                }
             })
             .boxed()
     }

@@ -9,16 +9,16 @@ use futures::TryStreamExt;
 use super::*;
 use crate::testing::{Fixture, fixture};
 
-fn job() -> JobId {
+pub(super) fn job() -> JobId {
     "job".parse().expect("valid")
 }
 
-fn task(stage: u32, task: u32) -> TaskId {
+pub(super) fn task(stage: u32, task: u32) -> TaskId {
     TaskId { stage: StageId(stage), task, attempt: 0 }
 }
 
 /// About 100 KiB, different for each `seed`.
-fn batch(seed: i64) -> RecordBatch {
+pub(super) fn batch(seed: i64) -> RecordBatch {
     let numbers = (0..2000).map(|row| seed * 10_000 + row);
     let texts = numbers.clone().map(|number| format!("a text that is not inlined {number:>10}"));
     let columns: [(&str, ArrayRef); 2] = [
@@ -175,6 +175,32 @@ async fn given_the_disk_limit_when_reached_then_an_error_names_it_and_nothing_is
     wait_until("freeing", || store.stats() == StoreStats::default()).await;
     wait_until("deleting", || files(dir.path()) == 0).await;
     assert_eq!(pool.reserved(), 0);
+}
+
+#[tokio::test]
+async fn given_a_disk_that_is_full_when_spilled_then_tried_elsewhere_and_the_settings_are_named() {
+    let Fixture { store, pool, dir, .. } = fixture(64 << 20, 300_000, 1 << 30);
+    // The first file is one that takes nothing.
+    let files_of_job = dir.path().join("exchange").join("job");
+    std::fs::create_dir_all(&files_of_job).expect("made");
+    std::os::unix::fs::symlink("/dev/full", files_of_job.join("1-0-0-0-0.arrow")).expect("made");
+    let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), [0]).expect("begins");
+    let mut pushed = Ok(());
+    for seed in 0..50 {
+        pushed = writer.push(0, batch(seed)).await;
+        if pushed.is_err() {
+            break;
+        }
+    }
+    let failed = crate::failure::failed(pushed.expect_err("the disk is full"));
+    assert_eq!(failed.class(), springald_proto::control::FailureClass::Transient, "{failed:?}");
+    assert_eq!(failed.code, "SPRINGALD_RESOURCES_EXHAUSTED");
+    for part in ["No space left", "executor.spill_dir", "executor.spill_limit"] {
+        assert!(failed.message.contains(part), "{part:?} is not in {}", failed.message);
+    }
+    drop(writer);
+    wait_until("freeing", || store.stats() == StoreStats::default()).await;
+    assert_eq!((pool.reserved(), files(dir.path())), (0, 0));
 }
 
 #[tokio::test]
