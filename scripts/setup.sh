@@ -9,7 +9,10 @@ go_installed=1.26.5
 go_home="${XDG_CACHE_HOME:-$HOME/.cache}/springald/clients/go"
 
 missing=()
+# The compiler, and the definitions of Google's own types, which come apart from it.
 command -v protoc >/dev/null || missing+=(protobuf-compiler)
+[ -e /usr/include/google/protobuf/descriptor.proto ] || [ -e /usr/local/include/google/protobuf/descriptor.proto ] ||
+  missing+=(libprotobuf-dev)
 command -v cc >/dev/null || missing+=(build-essential)
 command -v etcd >/dev/null || missing+=(etcd-server)
 command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

@@ -15,9 +15,11 @@ use datafusion_proto::physical_plan::{
 };
 use datafusion_proto::protobuf;
 use prost::Message;
-use springald_proto::exchange::{ExchangeNode, ReaderNode, WriterNode, exchange_node::Node};
+use springald_proto::exchange::{
+    ExchangeNode, KeyColumns, ReaderNode, RuntimeFilterNode, WriterNode, exchange_node::Node,
+};
 
-use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec};
+use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::ids::StageId;
 
 /// Encodes a stage's plan. Fails where DataFusion cannot encode an operator or expression of it.
@@ -30,7 +32,7 @@ pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn Execut
     physical_plan_from_bytes_with_extension_codec(bytes, context, &PlanCodec)
 }
 
-/// Adds [`ExchangeReaderExec`] and [`ExchangeWriterExec`] to what DataFusion can encode.
+/// Adds [`ExchangeReaderExec`], [`ExchangeWriterExec`] and [`RuntimeFilterExec`] to what DataFusion can encode.
 #[derive(Debug)]
 struct PlanCodec;
 
@@ -48,6 +50,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         match (node.node, inputs) {
             (Some(Node::Reader(reader)), []) => decode_reader(&reader, &context, converter),
             (Some(Node::Writer(writer)), [input]) => decode_writer(&writer, input, &context, converter),
+            (Some(Node::Filter(filter)), [input]) => decode_filter(&filter, input),
             _ => internal_err!("an exchange operator has the wrong number of inputs"),
         }
     }
@@ -72,7 +75,14 @@ impl PhysicalExtensionCodec for PlanCodec {
                 Some(partitioning) => encode_partitioning(partitioning, self, converter)?,
                 None => vec![],
             };
-            Node::Writer(WriterNode { partitioning })
+            let keys = writer.keys().iter().map(|columns| KeyColumns { columns: encode_columns(columns) });
+            Node::Writer(WriterNode { partitioning, keys: keys.collect() })
+        } else if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
+            Node::Filter(RuntimeFilterNode {
+                stage: filter.stage().0,
+                partition: filter.partition(),
+                columns: encode_columns(filter.columns()),
+            })
         } else {
             return internal_err!("operator {} cannot be sent to executors", plan.name());
         };
@@ -130,5 +140,24 @@ fn decode_writer(
         [] => None,
         bytes => Some(decode_partitioning(bytes, &input.schema(), context, converter)?),
     };
-    Ok(Arc::new(ExchangeWriterExec::new(Arc::clone(input), partitioning)))
+    let keys: Result<Vec<_>> = writer.keys.iter().map(|key| decode_columns(&key.columns, input)).collect();
+    Ok(Arc::new(ExchangeWriterExec::new(Arc::clone(input), partitioning).with_keys(keys?)))
+}
+
+fn decode_filter(filter: &RuntimeFilterNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let columns = decode_columns(&filter.columns, input)?;
+    Ok(Arc::new(RuntimeFilterExec::new(Arc::clone(input), columns, StageId(filter.stage), filter.partition)))
+}
+
+fn encode_columns(columns: &[usize]) -> Vec<u32> {
+    columns.iter().map(|column| *column as u32).collect()
+}
+
+/// Columns of a key, which must be among those of the input.
+fn decode_columns(columns: &[u32], input: &Arc<dyn ExecutionPlan>) -> Result<Vec<usize>> {
+    let count = input.schema().fields().len();
+    match columns.iter().all(|column| (*column as usize) < count) {
+        true => Ok(columns.iter().map(|column| *column as usize).collect()),
+        false => internal_err!("a key has columns {columns:?} of an input with {count}"),
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Many operators can be executed only once per partition, and some (collected build sides, broadcasts) do work once
 //! per instance for all partitions. So the partitions of a stage share an instance, and a partition that comes again
-//! (a retry) gets another one.
+//! (a retry) gets another one; so does one that reads other versions of its inputs, because part of them was made again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use springald_core::error::{Error, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::{JobId, StageId};
 use springald_proto::control;
+
+use crate::exchange::input::Locations;
 
 /// A decoded plan of a stage: what its tasks run.
 pub(crate) struct StagePlan {
@@ -68,6 +70,8 @@ struct Stage {
 struct Instance {
     plan: Arc<StagePlan>,
     executed: BTreeSet<u32>,
+    /// What it reads.
+    inputs: Arc<Locations>,
 }
 
 impl Plans {
@@ -88,24 +92,35 @@ impl Plans {
         }
     }
 
-    /// An instance of the stage's plan in which none of `partitions` was executed; from now on they count as
-    /// executed. Decodes the plan if there is none.
-    pub(crate) fn claim(&self, job: &JobId, stage: StageId, partitions: &[u32]) -> Result<Arc<StagePlan>> {
+    /// An instance of the stage's plan that reads these inputs and in which none of `partitions` was executed; from now on
+    /// they count as executed. Decodes the plan if there is none.
+    pub(crate) fn claim(
+        &self,
+        job: &JobId,
+        stage: StageId,
+        partitions: &[u32],
+        inputs: &Arc<Locations>,
+    ) -> Result<Arc<StagePlan>> {
         let known = self.stages.lock().get(job).and_then(|stages| stages.get(&stage)).cloned();
         let known = known.ok_or_else(|| {
             Error::unavailable(format!("the plan of stage {stage} of job {job} is not at this executor"))
         })?;
         let mut instances = known.instances.lock();
-        let fresh =
-            |instance: &&mut Instance| partitions.iter().all(|partition| !instance.executed.contains(partition));
+        let fresh = |instance: &&mut Instance| {
+            let unexecuted = partitions.iter().all(|partition| !instance.executed.contains(partition));
+            unexecuted && instance.inputs.same_versions(inputs)
+        };
         if let Some(instance) = instances.iter_mut().find(fresh) {
             instance.executed.extend(partitions);
             return Ok(Arc::clone(&instance.plan));
         }
         let plan = Arc::new(self.decode(&known).map_err(|error| error.context(format!("stage {stage} of job {job}")))?);
-        // What was executed whole is of no more use.
-        instances.retain(|instance| instance.executed.len() < instance.plan.partitions);
-        instances.push(Instance { plan: Arc::clone(&plan), executed: partitions.iter().copied().collect() });
+        // What was executed whole, or reads what there is no more, is of no more use.
+        instances.retain(|instance| {
+            instance.executed.len() < instance.plan.partitions && instance.inputs.same_versions(inputs)
+        });
+        let executed = partitions.iter().copied().collect();
+        instances.push(Instance { plan: Arc::clone(&plan), executed, inputs: Arc::clone(inputs) });
         Ok(plan)
     }
 

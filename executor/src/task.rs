@@ -19,7 +19,7 @@ use datafusion::physical_plan::metrics::Time;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use springald_core::error::{Error, ErrorCode};
-use springald_core::exchange::ExchangeInputRef;
+use springald_core::exchange::{ExchangeInputRef, ExchangeWriterExec, KeyHashes, key_hash_schema};
 use springald_core::ids::{JobId, TaskId};
 use springald_proto::control::{self, MetricUnit};
 use tokio::runtime::Handle;
@@ -71,7 +71,7 @@ impl TaskRunner {
     /// Runs the task to its end, or until `cancel`. Its pieces are visible when this returns `Ok`, and discarded
     /// otherwise.
     pub(crate) async fn run(&self, spec: &TaskSpec, cancel: &CancellationToken) -> Result<control::Succeeded> {
-        let plan = self.plans.claim(&spec.job, spec.task.stage, &spec.partitions)?;
+        let plan = self.plans.claim(&spec.job, spec.task.stage, &spec.partitions, &spec.locations)?;
         let work = self.prepare(spec, &plan)?;
         let split_time = work.split_time.clone();
         let ran = self.run_lanes(work, cancel).await;
@@ -87,15 +87,19 @@ impl TaskRunner {
         let context = self.plans.context(config).with_task_id(format!("{}/{}", spec.job, spec.task));
         let writer = plan.writer();
         let schema = writer.input().schema();
-        let pieces = match writer.partitioning() {
-            Some(partitioning) => (0..partitioning.partition_count() as u32).collect(),
+        let partitions: Vec<u32> = match writer.partitioning() {
+            Some(_) => (0..writer.output_partitions() as u32).collect(),
             None => spec.partitions.clone(),
         };
+        let mut pieces = self.store.begin(&spec.job, spec.task, &schema, partitions)?;
+        for partition in key_partitions(writer) {
+            pieces.add_piece(partition, &key_hash_schema())?;
+        }
         let lanes = (spec.slots.max(1) as usize).min(spec.partitions.len());
         Ok(Work {
             plan: Arc::clone(plan),
             context: Arc::new(context),
-            writer: self.store.begin(&spec.job, spec.task, &schema, pieces)?,
+            writer: pieces,
             waiting: Mutex::new(spec.partitions.iter().copied().collect()),
             split_time: Time::new(),
             lanes,
@@ -150,6 +154,8 @@ async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {
     let batch_size = work.context.session_config().batch_size();
     let place = (lane, work.lanes);
     let mut splitter = Splitter::new(writer.partitioning(), &schema, batch_size, &work.split_time, place)?;
+    let mut keys: Vec<(u32, KeyHashes)> =
+        key_partitions(writer).zip(writer.keys().iter().cloned().map(KeyHashes::new)).collect();
     let buffered = MemoryConsumer::new("exchange writer").register(work.context.memory_pool());
     let mut ready = vec![];
     let mut row_bytes = 0;
@@ -157,7 +163,13 @@ async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {
         splitter.start(partition, &mut ready)?;
         let mut batches = input.execute(partition as usize, Arc::clone(&work.context))?;
         while let Some(batch) = batches.next().await {
-            splitter.push(batch?, &mut ready)?;
+            let batch = batch?;
+            for (partition, hashes) in &mut keys {
+                if let Some(full) = hashes.push(&batch)? {
+                    work.writer.push(*partition, full).await?;
+                }
+            }
+            splitter.push(batch, &mut ready)?;
             row_bytes = write(&work, &mut ready).await?.unwrap_or(row_bytes);
             // Bounded by partitions × batch size; counted so that operators see less memory, never refused.
             buffered.resize(splitter.buffered_rows() * row_bytes);
@@ -165,7 +177,17 @@ async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {
     }
     splitter.flush(&mut ready)?;
     write(&work, &mut ready).await?;
+    for (partition, mut hashes) in keys {
+        if let Some(rest) = hashes.finish()? {
+            work.writer.push(partition, rest).await?;
+        }
+    }
     Ok(())
+}
+
+/// The output partitions for hashes of keys: behind those for rows.
+fn key_partitions(writer: &ExchangeWriterExec) -> impl Iterator<Item = u32> {
+    writer.output_partitions() as u32..(writer.output_partitions() + writer.keys().len()) as u32
 }
 
 fn next_partition(work: &Work) -> Option<u32> {

@@ -3,11 +3,16 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use arrow_flight::error::FlightError;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
+use springald_core::exchange::{ExchangeWriterExec, RuntimeFilterExec};
+use springald_core::ids::StageId;
 use springald_core::settings::{ByteSize, ExecutorSettings};
 use springald_proto::control::executor_message::Message as FromExecutor;
 use springald_proto::control::scheduler_message::Message as ToExecutor;
@@ -311,4 +316,31 @@ async fn given_an_operator_too_big_for_the_memory_when_run_then_operator_bytes_a
         assert!(failure.message.contains(part), "{part:?} is not in {}", failure.message);
     }
     a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_keys_of_a_stage_on_two_executors_when_another_filters_by_them_then_no_match_is_missed_and_most_others_are()
+ {
+    let mut scheduler = FakeScheduler::start().await;
+    let a = start("a", &scheduler, settings(1)).await;
+    let b = start("b", &scheduler, settings(1)).await;
+    scheduler.wait_for_offers(&["a", "b"], 1).await;
+    let (build, probe) =
+        (plan("SELECT v, s FROM t WHERE v % 100 = 7", 20_000).await, plan("SELECT k, v FROM t", 20_000).await);
+    let hashed = Partitioning::Hash(vec![col("v", &build.schema()).expect("a column")], PARTITIONS);
+    let build: Arc<dyn ExecutionPlan> = Arc::new(ExchangeWriterExec::new(build, Some(hashed)).with_keys(vec![vec![0]]));
+    let with_keys = |_| (0..=PARTS).collect::<Vec<_>>();
+    let build = run_on_both(&mut scheduler, (&a, &b), launch(1, encoded(&build)), with_keys).await;
+    let probe = as_it_is(Arc::new(RuntimeFilterExec::new(probe, vec![1], StageId(1), PARTS)));
+    let second = Launch { inputs: vec![build], ..launch(2, encoded(&probe)) };
+    let own = |task| if task == 0 { vec![0, 1] } else { vec![2, 3] };
+    let result = run_on_both(&mut scheduler, (&a, &b), second, own).await;
+    let mut numbers: Vec<i64> = sums(&fetch_all(&result).await).into_iter().map(|(_, v)| v).collect();
+    numbers.sort_unstable();
+    let matches: Vec<i64> = (0..80_000).filter(|number| number % 100 == 7).collect();
+    let found: Vec<i64> = numbers.iter().copied().filter(|number| number % 100 == 7).collect();
+    assert_eq!(found, matches);
+    assert!(numbers.len() < 2 * matches.len(), "{} rows are left of {} with a match", numbers.len(), matches.len());
+    a.stop().await;
+    b.stop().await;
 }

@@ -8,9 +8,15 @@
 //!          └──────────▶ exchange stores ◀───────────────┘───────────────────┘
 //! ```
 //!
+//! The output partitions with rows may be followed by some with the [hashes of join keys](KeyHashes), by which
+//! [`RuntimeFilterExec`] drops rows of another stage that would find no match.
+//!
 //! These are plan nodes only. Who stores pieces and how they travel is the executor's matter; a reader finds its
 //! input through the [`ExchangeInput`] that the executor puts into the task's session configuration.
 
+mod bloom;
+mod filter;
+mod keys;
 mod reader;
 mod writer;
 
@@ -18,6 +24,8 @@ use std::sync::Arc;
 
 use datafusion::execution::SendableRecordBatchStream;
 
+pub use filter::RuntimeFilterExec;
+pub use keys::{KeyHashes, is_key_hashes, key_hash_schema};
 pub use reader::ExchangeReaderExec;
 pub use writer::ExchangeWriterExec;
 

@@ -47,6 +47,11 @@ impl ExchangeReaderExec {
         Self { stage, broadcast, input_partitions, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
+    /// The same of another stage that writes the same.
+    pub fn with_stage(&self, stage: StageId) -> Self {
+        Self { stage, metrics: ExecutionPlanMetricsSet::new(), ..self.clone() }
+    }
+
     /// The stage that is read.
     pub fn stage(&self) -> StageId {
         self.stage

@@ -14,12 +14,28 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 pub struct ExchangeWriterExec {
     input: Arc<dyn ExecutionPlan>,
     partitioning: Option<Partitioning>,
+    keys: Vec<Vec<usize>>,
 }
 
 impl ExchangeWriterExec {
     /// Splits the rows of `input` by `partitioning`, or, without one, keeps its partitions as they are.
     pub fn new(input: Arc<dyn ExecutionPlan>, partitioning: Option<Partitioning>) -> Self {
-        Self { input, partitioning }
+        Self { input, partitioning, keys: vec![] }
+    }
+
+    /// Writes hashes of these keys too, each the columns of one, into partitions of their own behind those with rows.
+    pub fn with_keys(self, keys: Vec<Vec<usize>>) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// The same for another plan with the same columns.
+    pub fn with_input(self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self { input, ..self }
+    }
+
+    /// The columns of the keys whose hashes are written.
+    pub fn keys(&self) -> &[Vec<usize>] {
+        &self.keys
     }
 
     /// The plan whose output is written.
@@ -32,7 +48,7 @@ impl ExchangeWriterExec {
         self.partitioning.as_ref()
     }
 
-    /// Number of output partitions.
+    /// Number of output partitions with rows.
     pub fn output_partitions(&self) -> usize {
         match &self.partitioning {
             Some(partitioning) => partitioning.partition_count(),
@@ -44,9 +60,15 @@ impl ExchangeWriterExec {
 impl DisplayAs for ExchangeWriterExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.partitioning {
-            Some(partitioning) => write!(f, "ExchangeWriterExec: {partitioning}"),
-            None => write!(f, "ExchangeWriterExec: {} partitions as they are", self.output_partitions()),
+            Some(partitioning) => write!(f, "ExchangeWriterExec: {partitioning}")?,
+            None => write!(f, "ExchangeWriterExec: {} partitions as they are", self.output_partitions())?,
         }
+        let schema = self.input.schema();
+        let name = |column: &usize| schema.fields().get(*column).map_or("", |field| field.name().as_str());
+        for key in &self.keys {
+            write!(f, ", keys=[{}]", key.iter().map(name).collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -79,7 +101,7 @@ impl ExecutionPlan for ExchangeWriterExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(input, self.partitioning.clone()))),
+            (Some(input), true) => Ok(Arc::new(self.as_ref().clone().with_input(input))),
             _ => internal_err!("an exchange writer has exactly one child"),
         }
     }

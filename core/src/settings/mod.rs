@@ -168,6 +168,8 @@ pub struct QuerySettings {
     pub whole_query_bytes: ByteSize,
     /// A join's build side of at most this size is sent whole to every executor.
     pub broadcast_bytes: ByteSize,
+    /// The keys of a join's build side, once it is finished, keep rows of its probe side from being exchanged.
+    pub runtime_filters: bool,
     /// Longest time a query may take; 0ms: no limit.
     pub deadline: Span,
 }
@@ -180,6 +182,7 @@ impl Default for QuerySettings {
             batch_size: 8192,
             whole_query_bytes: ByteSize::mib(64),
             broadcast_bytes: ByteSize::mib(64),
+            runtime_filters: true,
             deadline: Span::millis(0),
         }
     }

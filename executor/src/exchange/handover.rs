@@ -8,6 +8,7 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, TaskId};
 
 use super::input::PieceReader;
+use super::store::PieceWriter;
 use super::ticket::Ticket;
 
 impl PieceReader {
@@ -21,13 +22,14 @@ impl PieceReader {
         if store.finished(job).iter().any(|(finished, _)| *finished == task) {
             return Ok(());
         }
-        let mut writer = None;
+        let mut writer: Option<PieceWriter> = None;
         for partition in partitions {
             let mut batches = self.piece_of(address, job, task, *partition).await?;
             let mut next = batches.next().await.transpose().map_err(unavailable)?;
-            if writer.is_none() {
-                let schema = batches.schema().ok_or_else(|| Error::internal("a piece came without its schema"))?;
-                writer = Some(store.begin(job, task, schema, partitions.iter().copied())?);
+            let schema = batches.schema().ok_or_else(|| Error::internal("a piece came without its schema"))?;
+            match &mut writer {
+                Some(writer) => writer.add_piece(*partition, schema)?,
+                None => writer = Some(store.begin(job, task, schema, [*partition])?),
             }
             let Some(writer) = &writer else { continue };
             while let Some(batch) = next {

@@ -61,6 +61,15 @@ impl Locations {
         }
         Ok(Self(stages))
     }
+
+    /// True if both name the same task attempts, wherever these are: what is read is the same.
+    pub(crate) fn same_versions(&self, other: &Self) -> bool {
+        let same = |stage: &StageId, ours: &Vec<Location>| {
+            let theirs = other.0.get(stage).map(|theirs| theirs.iter().map(|location| location.task));
+            theirs.is_some_and(|theirs| theirs.eq(ours.iter().map(|location| location.task)))
+        };
+        self.0.len() == other.0.len() && self.0.iter().all(|(stage, ours)| same(stage, ours))
+    }
 }
 
 /// How tasks of this process read pieces; shared by all of them.

@@ -25,6 +25,9 @@ pub struct StageSpec {
     pub partitions: u32,
     /// Partitions of its output.
     pub output_partitions: u32,
+    /// Output partitions behind those, with hashes of join keys for stages that filter by them: every task writes all of
+    /// them.
+    pub key_partitions: u32,
     /// Rows are hashed over the output partitions, so that every task writes all of them; otherwise the plan's
     /// partition `p` is output partition `p`.
     pub hashed: bool,
@@ -46,8 +49,9 @@ impl StageSpec {
     }
 
     /// The output partitions that a task writes.
-    pub fn writes(&self, task: u32) -> Range<u32> {
-        if self.hashed { 0..self.output_partitions } else { self.slice(task) }
+    pub fn writes(&self, task: u32) -> impl Iterator<Item = u32> + use<> {
+        let rows = if self.hashed { 0..self.output_partitions } else { self.slice(task) };
+        rows.chain(self.output_partitions..self.output_partitions.saturating_add(self.key_partitions))
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) fn stage(id: u32, inputs: &[u32], partitions: u32, hashed: Option<u32
         inputs: inputs.iter().map(|input| InputSpec { stage: StageId(*input), broadcast: false }).collect(),
         partitions,
         output_partitions: hashed.unwrap_or(partitions),
+        key_partitions: 0,
         hashed: hashed.is_some(),
         whole: None,
         indeterminate: false,

@@ -15,14 +15,15 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::{ExchangeReaderExec, ExchangeWriterExec};
 use springald_core::ids::StageId;
 
+use super::decided::{fix_joins, unmarked};
 use super::shape;
 use crate::job::{InputSpec, StageSpec};
 
 /// A stage as it was cut.
 pub(super) struct CutStage {
     pub(super) spec: StageSpec,
-    /// The stage's plan; its root is an [`ExchangeWriterExec`].
-    pub(super) writer: Arc<dyn ExecutionPlan>,
+    /// The root of the stage's plan.
+    pub(super) writer: ExchangeWriterExec,
 }
 
 /// Cuts a plan. Stages come out numbered from 1, inputs before their readers, the result's stage last.
@@ -31,7 +32,9 @@ pub(super) fn cut(
     options: &ConfigOptions,
     broadcast_bytes: u64,
 ) -> Result<Vec<CutStage>> {
-    let options = planner_options(options, broadcast_bytes)?;
+    // Null-aware joins only are left for it to decide.
+    let options = planner_options(options, broadcast_bytes.max(2))?;
+    let plan = fix_joins(plan)?;
     let writers = DefaultDistributedPlanner::new()
         .plan_query_stages(&BallistaJobId::new("plan"), plan, &options)
         .map_err(|error| Error::new(ErrorCode::Unsupported, format!("the plan cannot be cut into stages: {error}")))?;
@@ -51,11 +54,12 @@ pub(super) fn cut(
             inputs,
             partitions,
             output_partitions: partitioning.as_ref().map_or(partitions, |split| split.partition_count() as u32),
+            key_partitions: 0,
             hashed: partitioning.is_some(),
             whole: shape::shares_state_across_partitions(&input).then_some(partitions),
             indeterminate: shape::is_indeterminate(&input),
         };
-        stages.push(CutStage { spec, writer: Arc::new(ExchangeWriterExec::new(input, partitioning)) });
+        stages.push(CutStage { spec, writer: ExchangeWriterExec::new(input, partitioning) });
     }
     Ok(stages)
 }
@@ -67,6 +71,9 @@ fn replace_readers(
     inputs: &mut Vec<InputSpec>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let replaced = plan.transform_up(|node| {
+        if let Some(side) = unmarked(&node) {
+            return Ok(Transformed::yes(side));
+        }
         let Some(leaf) = node.downcast_ref::<UnresolvedShuffleExec>() else {
             return Ok(Transformed::no(node));
         };

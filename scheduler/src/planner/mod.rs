@@ -10,10 +10,17 @@
 //! Decides where a query runs; knows nothing of jobs, executors by name, or the store.
 
 mod ballista;
+mod build_sides;
+mod decided;
 mod estimate;
 mod explain;
+mod lineage;
+mod merge;
 mod options;
+mod runtime_filters;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -106,25 +113,24 @@ async fn distribute(
     if shape::cannot_be_cut(&physical) || physical.schema() != *schema {
         return Ok(None);
     }
-    let cut = match ballista::cut(physical, state.config_options(), options.broadcast_bytes) {
+    let mut cut = match ballista::cut(physical, state.config_options(), options.broadcast_bytes) {
         Ok(cut) => cut,
         Err(error) => {
             tracing::debug!(%error, "the plan cannot be cut into stages; it runs whole");
             return Ok(None);
         }
     };
-    let settings = options::changed_settings(state);
-    let mut stages = Vec::with_capacity(cut.len());
-    for stage in cut {
-        let text = displayable(stage.writer.as_ref()).indent(false).to_string();
-        let Ok(bytes) = encode_plan(stage.writer) else { return Ok(None) };
-        stages.push(PlannedStage {
-            spec: stage.spec,
-            plan: StagePlan { plan: bytes, settings: settings.clone() },
-            text,
-        });
+    if options.runtime_filters {
+        cut = runtime_filters::add(build_sides::split(cut)?)?;
     }
-    Ok(Some(stages))
+    let settings = options::changed_settings(state);
+    let Ok(encoded) = merge::encoded(cut) else { return Ok(None) };
+    let planned = encoded.into_iter().map(|(stage, plan)| PlannedStage {
+        spec: stage.spec,
+        plan: StagePlan { plan, settings: settings.clone() },
+        text: displayable(&stage.writer).indent(false).to_string(),
+    });
+    Ok(Some(planned.collect()))
 }
 
 /// The whole query as one stage with one task.
@@ -142,6 +148,7 @@ fn whole_stage(
         inputs: vec![],
         partitions,
         output_partitions: partitions,
+        key_partitions: 0,
         hashed: false,
         whole: Some(cluster.largest_slots),
         indeterminate,

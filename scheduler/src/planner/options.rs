@@ -31,6 +31,8 @@ pub struct QueryOptions {
     pub whole_query_bytes: u64,
     /// Largest build side that is broadcast.
     pub broadcast_bytes: u64,
+    /// Keys of finished build sides keep rows of probe sides from being exchanged.
+    pub runtime_filters: bool,
     /// Longest run time; zero: no limit.
     pub deadline: std::time::Duration,
     /// DataFusion's own settings, as SET by the session.
@@ -41,6 +43,7 @@ pub struct QueryOptions {
 const SINGLE_EXECUTOR_FACTOR: u64 = 8;
 /// With more partitions than slots, slots fill evenly to the end, and a retry costs little.
 const PARTITIONS_PER_SLOT: usize = 2;
+const BYTES_PER_UNKNOWN_ROW: u64 = 32;
 const PARTITIONS_AT_MOST: usize = 512;
 
 impl QueryOptions {
@@ -52,6 +55,7 @@ impl QueryOptions {
             batch_size: defaults.batch_size,
             whole_query_bytes: defaults.whole_query_bytes.0,
             broadcast_bytes: defaults.broadcast_bytes.0,
+            runtime_filters: defaults.runtime_filters,
             deadline: defaults.deadline.0,
             datafusion: BTreeMap::new(),
         };
@@ -62,6 +66,7 @@ impl QueryOptions {
                 "springald.batch_size" => options.batch_size = number(key, value)?,
                 "springald.whole_query_bytes" => options.whole_query_bytes = value.parse::<ByteSize>()?.0,
                 "springald.broadcast_bytes" => options.broadcast_bytes = value.parse::<ByteSize>()?.0,
+                "springald.runtime_filters" => options.runtime_filters = switch(key, value)?,
                 "springald.deadline" => options.deadline = value.parse::<Span>()?.0,
                 _ => {
                     options.datafusion.insert(key.clone(), value.clone());
@@ -105,6 +110,10 @@ impl QueryOptions {
         let partitions = self.partitions(cluster, input_bytes);
         self.session(base, |options| {
             options.execution.target_partitions = partitions;
+            // Small build sides are broadcast. Where only the number of rows is known, they are taken for narrow.
+            options.optimizer.hash_join_single_partition_threshold = self.broadcast_bytes as usize;
+            options.optimizer.hash_join_single_partition_threshold_rows =
+                (self.broadcast_bytes / BYTES_PER_UNKNOWN_ROW) as usize;
             // A stage's partitions run apart: nothing may deal batches round, or wait for word from other partitions.
             // A scan's partitions must not take files from each other either: on two executors each file would be read
             // twice.
@@ -137,6 +146,10 @@ impl QueryOptions {
 
 fn number(key: &str, value: &str) -> Result<usize> {
     value.parse().map_err(|_| Error::invalid(format!("{key} must be a number, not {value:?}")))
+}
+
+fn switch(key: &str, value: &str) -> Result<bool> {
+    value.parse().map_err(|_| Error::invalid(format!("{key} must be true or false, not {value:?}")))
 }
 
 /// DataFusion's settings of this session that differ from its defaults, to be sent along with plans.

@@ -17,6 +17,12 @@ fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>
     predicate(plan) || plan.children().into_iter().any(|child| any(child, predicate))
 }
 
+/// Number of operators of the plan that satisfy the predicate.
+pub(super) fn count(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> usize {
+    let below: usize = plan.children().into_iter().map(|child| count(child, predicate)).sum();
+    below + usize::from(predicate(plan))
+}
+
 /// True for plans that only work in one piece: a recursive query's iterations feed each other within one process.
 pub(super) fn cannot_be_cut(plan: &Arc<dyn ExecutionPlan>) -> bool {
     any(plan, &|node| node.is::<RecursiveQueryExec>())

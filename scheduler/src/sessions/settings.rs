@@ -14,12 +14,13 @@ const MAX_VALUE_BYTES: usize = 4096;
 const OWN_PREFIX: &str = "springald.";
 
 /// Springald's own settings that a session can change.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "springald.partitions",
     "springald.partition_bytes",
     "springald.batch_size",
     "springald.whole_query_bytes",
     "springald.broadcast_bytes",
+    "springald.runtime_filters",
     "springald.deadline",
 ];
 
@@ -85,6 +86,7 @@ mod tests {
             ("springald.partitions", "16"),
             ("SPRINGALD.DEADLINE", "30s"),
             ("springald.broadcast_bytes", "4MiB"),
+            ("springald.runtime_filters", "false"),
             ("datafusion.execution.time_zone", "+02:00"),
             ("datafusion.catalog.default_schema", "sales"),
         ] {

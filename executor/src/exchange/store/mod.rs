@@ -28,6 +28,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use parking_lot::Mutex;
 use springald_core::error::Error;
+use springald_core::exchange::is_key_hashes;
 use springald_core::ids::{JobId, StageId, TaskId};
 
 pub(crate) use area::SpillArea;
@@ -275,7 +276,9 @@ impl State {
     fn written(&self, output: &Output) -> Written {
         let stats = output.pieces.iter().filter_map(|(partition, piece)| {
             let piece = &self.pieces.get(piece)?.piece;
-            Some(PieceStats { partition: *partition, rows: piece.rows, bytes: piece.bytes })
+            // Hashes of keys are no rows of the stage.
+            let rows = if is_key_hashes(&piece.schema) { 0 } else { piece.rows };
+            Some(PieceStats { partition: *partition, rows, bytes: piece.bytes })
         });
         Written { pieces: stats.collect(), spilled_bytes: output.spilled }
     }

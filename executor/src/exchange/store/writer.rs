@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use springald_core::error::{Error, ErrorCode};
@@ -36,6 +37,20 @@ enum Admission {
 impl PieceWriter {
     pub(super) fn new(store: ExchangeStore, owner: Arc<Owner>, pieces: BTreeMap<u32, u64>) -> Self {
         Self { store, owner, pieces, finished: false }
+    }
+
+    /// Adds an empty piece of `schema`, for a partition that has none yet.
+    pub(crate) fn add_piece(&mut self, partition: u32, schema: &SchemaRef) -> Result<()> {
+        let mut state = self.store.0.state.lock();
+        if state.output_mut(&self.owner).is_none() {
+            return Err(aborted(&self.owner));
+        }
+        let piece = state.add(&self.owner, partition, schema);
+        if let Some(output) = state.output_mut(&self.owner) {
+            output.pieces.insert(partition, piece);
+        }
+        self.pieces.insert(partition, piece);
+        Ok(())
     }
 
     /// Appends `batch` to the piece of `partition`. Waits while older pieces are spilled to make room for it.

@@ -1,0 +1,169 @@
+//! Plans of queries over small files, as people read them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use springald_core::settings::QuerySettings;
+
+use super::*;
+
+const CLUSTER: ClusterShape = ClusterShape { executors: 2, total_slots: 2, largest_slots: 1 };
+
+/// `customer (c_key, c_group)`, `orders (o_key, o_customer, o_day)` and `line (l_order, l_part, l_price)` as files.
+async fn tables(directory: &tempfile::TempDir) -> SessionContext {
+    let context = SessionContext::new();
+    let numbers =
+        |of: fn(i64) -> i64, rows: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(of))) };
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..100).map(|row| format!("group {}", row % 5))));
+    let customer = [("c_key", numbers(|row| row, 100)), ("c_group", texts)];
+    let orders = [
+        ("o_key", numbers(|row| row, 1000)),
+        ("o_customer", numbers(|row| row % 100, 1000)),
+        ("o_day", numbers(|row| row % 30, 1000)),
+    ];
+    let line = [
+        ("l_order", numbers(|row| row % 1000, 5000)),
+        ("l_part", numbers(|row| row % 77, 5000)),
+        ("l_price", numbers(|row| row, 5000)),
+    ];
+    for (name, batch) in [
+        ("customer", RecordBatch::try_from_iter(customer)),
+        ("orders", RecordBatch::try_from_iter(orders)),
+        ("line", RecordBatch::try_from_iter(line)),
+    ] {
+        let path = directory.path().join(name).display().to_string();
+        let frame = context.read_batch(batch.expect("a batch")).expect("a frame");
+        frame.write_parquet(&path, DataFrameWriteOptions::new(), None).await.expect("written");
+        context.register_parquet(name, &path, ParquetReadOptions::default()).await.expect("registered");
+    }
+    context
+}
+
+/// The stages of a query that is to be distributed without broadcasts.
+async fn stages(sql: &str, runtime_filters: bool) -> Vec<PlannedStage> {
+    planned(sql, |options| options.runtime_filters = runtime_filters).await
+}
+
+async fn planned(sql: &str, adjust: impl FnOnce(&mut QueryOptions)) -> Vec<PlannedStage> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let context = tables(&directory).await;
+    let mut options = QueryOptions::new(&QuerySettings::default(), &Default::default()).expect("valid");
+    (options.whole_query_bytes, options.broadcast_bytes) = (0, 0);
+    adjust(&mut options);
+    let state = context.state();
+    let logical = state.create_logical_plan(sql).await.expect("parses");
+    let logical = state.optimize(&logical).expect("optimizes");
+    let planned = plan(&logical, &state, &options, CLUSTER).await.expect("plans");
+    match planned.run {
+        Run::Stages(stages) => stages,
+        Run::Local { .. } => panic!("{sql} runs in the scheduler"),
+    }
+}
+
+/// For each stage: what it filters by runtime filters, and the keys that it writes.
+async fn filters(sql: &str) -> Vec<String> {
+    let interesting = |text: &str| {
+        let line = text.trim();
+        match line.strip_prefix("RuntimeFilterExec: ") {
+            Some(filter) => Some(filter.to_owned()),
+            None => line.split_once(", keys=").map(|(_, keys)| format!("writes {keys}")),
+        }
+    };
+    let describe = |stage: PlannedStage| {
+        let found: Vec<String> = stage.text.lines().filter_map(interesting).collect();
+        (!found.is_empty()).then(|| format!("{}: {}", stage.spec.id, found.join("; ")))
+    };
+    stages(sql, true).await.into_iter().filter_map(describe).collect()
+}
+
+#[tokio::test]
+async fn given_joins_in_a_row_then_each_build_side_filters_the_next_scan() {
+    let sql = "SELECT c_key, sum(l_price) FROM customer, orders, line \
+        WHERE c_group = 'group 1' AND c_key = o_customer AND l_order = o_key GROUP BY c_key";
+    let found = filters(sql).await;
+    assert_eq!(
+        found,
+        [
+            "1: writes [c_key]",
+            "2: [o_customer] in keys of stage 1",
+            "3: writes [o_key]",
+            "4: [l_order] in keys of stage 3",
+        ]
+    );
+    let without = stages(sql, false).await;
+    assert!(without.iter().all(|stage| !stage.text.contains("RuntimeFilter") && !stage.text.contains("keys=")));
+    let with = stages(sql, true).await;
+    let waits: Vec<Vec<u32>> =
+        with.iter().map(|stage| stage.spec.inputs.iter().map(|input| input.stage.0).collect()).collect();
+    assert_eq!(waits, [vec![], vec![1], vec![1, 2], vec![3], vec![3, 4], vec![5]]);
+    assert_eq!((with[0].spec.key_partitions, without[0].spec.key_partitions), (1, 0));
+}
+
+#[tokio::test]
+async fn given_an_aggregation_below_the_probe_side_then_its_input_is_filtered() {
+    let found = filters(
+        "SELECT o_key, total FROM orders JOIN (SELECT l_order, sum(l_price) AS total FROM line GROUP BY l_order) \
+         ON l_order = o_key WHERE o_day = 3",
+    )
+    .await;
+    assert_eq!(found, ["1: writes [o_key]", "2: [l_order] in keys of stage 1"]);
+}
+
+#[tokio::test]
+async fn given_rows_that_must_stay_or_a_build_side_with_all_keys_then_nothing_is_filtered() {
+    for sql in [
+        // All of both sides.
+        "SELECT count(*) FROM orders JOIN line ON l_order = o_key",
+        // Rows of the larger side without a match stay.
+        "SELECT o_key, l_price FROM (SELECT * FROM orders WHERE o_day = 3) RIGHT JOIN line ON l_order = o_key",
+        // The limit comes first.
+        "SELECT o_key, l_price FROM orders JOIN (SELECT * FROM line ORDER BY l_price LIMIT 4000) ON l_order = o_key \
+         WHERE o_day = 3",
+    ] {
+        assert_eq!(filters(sql).await, Vec::<String>::new(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn given_a_view_that_is_read_twice_then_its_stages_run_once() {
+    let sql = "WITH sums AS (SELECT l_part, sum(l_price) AS total FROM line GROUP BY l_part) \
+        SELECT a.l_part FROM sums a JOIN sums b ON a.l_part = b.l_part AND a.total < b.total";
+    let found = stages(sql, true).await;
+    let scans = found.iter().filter(|stage| stage.text.contains("DataSourceExec")).count();
+    assert_eq!(scans, 1, "{found:?}");
+    let random = "WITH some AS (SELECT l_part, l_price * random() AS p FROM line) \
+        SELECT a.l_part FROM some a JOIN some b ON a.l_part = b.l_part AND a.p < b.p";
+    let found = stages(random, true).await;
+    let scans = found.iter().filter(|stage| stage.text.contains("DataSourceExec")).count();
+    assert_eq!(scans, 2, "{found:?}");
+}
+
+#[tokio::test]
+async fn given_groups_of_which_few_remain_then_they_are_found_first_and_filter_both_sides_of_the_join_above() {
+    let sql = "SELECT o_customer, sum(l_price) FROM orders, line WHERE o_key = l_order AND o_key IN \
+        (SELECT l_order FROM line GROUP BY l_order HAVING sum(l_price) > 12000) GROUP BY o_customer";
+    let found = filters(sql).await;
+    assert_eq!(
+        found,
+        [
+            "2: writes [l_order]",
+            "3: [o_key] in keys of stage 2; writes [o_key]",
+            "4: [l_order] in keys of stage 3; [l_order] in keys of stage 2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn given_a_small_side_that_is_broadcast_then_it_filters_the_side_of_a_join_below() {
+    let sql = "SELECT c_group, count(*) FROM customer, orders, line \
+        WHERE l_order = o_key AND o_customer = c_key AND c_group = 'group 1' AND l_part > 0 GROUP BY c_group";
+    let stages = planned(sql, |options| options.broadcast_bytes = 3000).await;
+    let text: Vec<&str> = stages.iter().map(|stage| stage.text.as_str()).collect();
+    let text = text.join("\n");
+    assert!(
+        text.contains("CollectLeft") && text.contains("RuntimeFilterExec: [o_customer] in keys of stage 1"),
+        "{text}"
+    );
+}
