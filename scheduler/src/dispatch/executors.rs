@@ -1,12 +1,17 @@
 //! The executors as dispatch sees them: their control streams, and how many of their slots are free.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, StageId};
 use springald_proto::control::{Hello, Offer, SchedulerMessage, scheduler_message::Message};
 
 use super::ToExecutor;
 use crate::planner::ClusterShape;
+
+/// An executor gives signs of life on its stream twice a second: one that says nothing for so long is stopped, cut off, or
+/// very busy. Less than what is left of a lease when its holder is lost.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// One connected executor.
 pub(super) struct Peer {
@@ -24,6 +29,10 @@ pub(super) struct Peer {
     pub(super) broken: bool,
     /// Too much went wrong there of late.
     pub(super) aside: bool,
+    /// When it last said something.
+    pub(super) heard: Instant,
+    /// Its lease has ended, and it has no new one yet.
+    pub(super) unleased: bool,
 }
 
 impl Peer {
@@ -68,7 +77,7 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Adds an executor, or gives one that reconnects its new stream.
-    pub(super) fn connect(&mut self, id: ExecutorId, hello: Hello, stream: u64, outbox: ToExecutor) {
+    pub(super) fn connect(&mut self, id: ExecutorId, hello: Hello, stream: u64, outbox: ToExecutor, now: Instant) {
         let peer = Peer {
             stream,
             hello,
@@ -78,6 +87,8 @@ impl Peers {
             knows: HashSet::new(),
             broken: false,
             aside: false,
+            heard: now,
+            unleased: false,
         };
         self.peers.insert(id, peer);
     }
@@ -130,6 +141,13 @@ impl Peers {
     /// Executors whose stream was given up.
     pub(super) fn broken(&self) -> Vec<(ExecutorId, u64)> {
         self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
+    }
+
+    /// Executors that neither hold a lease nor speak. The lease alone does not tell: when the store was away, all of them
+    /// end at once.
+    pub(super) fn silent(&self, now: Instant) -> Vec<(ExecutorId, u64)> {
+        let silent = |peer: &Peer| peer.unleased && now.saturating_duration_since(peer.heard) >= SILENCE;
+        self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
     /// Executors that are about to leave.
