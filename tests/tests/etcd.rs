@@ -16,7 +16,8 @@ use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
 use springald_tests::{Cluster, ClusterOptions, Process, tpch};
 use tempfile::TempDir;
 
-const COUNT: &str = "SELECT count(*) AS n FROM nation";
+/// A query in stages, whose answer is 300.
+const SUM: &str = "SELECT sum(n_nationkey) AS n FROM nation";
 /// Metric of the tasks that an executor has run to their ends.
 const TASKS_RUN: &str = r#"springald_executor_tasks_total{outcome="succeeded"}"#;
 
@@ -43,8 +44,8 @@ fn members(members: usize) -> EtcdOptions {
     EtcdOptions { members, ..EtcdOptions::default() }
 }
 
-async fn count(client: &Client) -> Result<String, ClientError> {
-    client.collect(COUNT).await.map(|batches| text(&batches))
+async fn sum(client: &Client) -> Result<String, ClientError> {
+    client.collect(SUM).await.map(|batches| text(&batches))
 }
 
 /// The sum of a metric over all schedulers.
@@ -102,13 +103,13 @@ async fn given_an_etcd_that_is_away_for_longer_than_leases_live_then_queries_go_
     let Some(mut cluster) = Cluster::start_with(options).await else { return };
     let client = with_tables(&cluster, "0.1").await;
     client.collect("SET springald.partitions = '16'").await.expect("the setting is known");
-    let nations = count(&client).await.expect("answered");
+    let nations = sum(&client).await.expect("answered");
 
     println!("all members are killed, and come back with their data: leases live on");
     outlives(&mut cluster, &client, async |cluster| {
         cluster.etcd.kill_all();
         let (other, started) = (client.clone(), Instant::now());
-        let waiting = tokio::spawn(async move { count(&other).await });
+        let waiting = tokio::spawn(async move { sum(&other).await });
         tokio::time::sleep(LONGER_THAN_A_LEASE).await;
         cluster.etcd.restart().await;
         assert_eq!(waiting.await.expect("it ends").expect("it has waited"), nations);
@@ -120,7 +121,7 @@ async fn given_an_etcd_that_is_away_for_longer_than_leases_live_then_queries_go_
     nothing_was_done_twice(&cluster).await;
 
     println!("all members are stopped, and go on: all leases end at once");
-    let short = client.query(COUNT).await.expect("taken before");
+    let short = client.query(SUM).await.expect("taken before");
     cluster.scheduler(0).rest.job_in_state(short.job_id().expect("an id"), "succeeded").await;
     outlives(&mut cluster, &client, async |cluster| {
         cluster.etcd.signal_all("STOP");
@@ -128,7 +129,7 @@ async fn given_an_etcd_that_is_away_for_longer_than_leases_live_then_queries_go_
         assert_eq!(text(&short.collect_all().await.expect("needs no etcd")), nations);
         tokio::time::sleep(LONGER_THAN_A_LEASE).await;
         cluster.etcd.signal_all("CONT");
-        assert_eq!(count(&client).await.expect("answered when it is back"), nations);
+        assert_eq!(sum(&client).await.expect("answered when it is back"), nations);
     })
     .await;
     all_listed(&cluster).await;
@@ -146,30 +147,30 @@ async fn given_an_etcd_that_stays_away_or_has_no_room_then_new_queries_are_refus
     };
     let Some(mut cluster) = Cluster::start_with(options).await else { return };
     let client = with_tables(&cluster, "0.1").await;
-    let nations = count(&client).await.expect("answered");
+    let nations = sum(&client).await.expect("answered");
 
     cluster.etcd.kill_all();
-    let error = count(&client).await.expect_err("it cannot be made durable");
+    let error = sum(&client).await.expect_err("it cannot be made durable");
     assert_eq!(error.code(), "SPRINGALD_UNAVAILABLE", "{error}");
     for part in ["not accepted", "scheduler.commit_timeout", &cluster.etcd.url()] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
     cluster.etcd.restart().await;
     eventually("queries are taken again", SETTLE_DEADLINE, async || {
-        same("answer", count(&client).await.map_err(|error| error.to_string())?, nations.clone())
+        same("answer", sum(&client).await.map_err(|error| error.to_string())?, nations.clone())
     })
     .await;
 
     let running = tokio::spawn(client.query(&hashes(60)).await.expect("taken").collect_all());
     fill(&cluster.etcd).await;
-    let error = count(&client).await.expect_err("there is no room");
+    let error = sum(&client).await.expect_err("there is no room");
     assert_eq!(error.code(), "SPRINGALD_RESOURCES_EXHAUSTED", "{error}");
     for part in ["NOSPACE", "compact and defragment", "disarm"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
     running.await.expect("the reader ends").expect("what runs needs no room to go on");
     make_room(&cluster.etcd).await;
-    assert_eq!(count(&client).await.expect("there is room"), nations);
+    assert_eq!(sum(&client).await.expect("there is room"), nations);
     cluster.idle().await;
 }
 
@@ -258,11 +259,14 @@ async fn given_a_history_that_was_compacted_while_a_scheduler_did_not_look_then_
         if text(&answer).contains("| 5 |") { Ok(()) } else { Err(text(&answer)) }
     })
     .await;
-    let again = "a watch of the state store ended; watching anew";
-    let events = cluster.scheduler(1).process.events();
-    let compacted = |event: &&Value| event["message"] == again && event.to_string().contains("compacted");
-    assert!(events.iter().any(|event| compacted(&event)), "its watch was to fall behind");
-    assert_eq!(count(&client).await.expect("answered"), count(&late).await.expect("answered"));
+    eventually("its watches have begun anew", SETTLE_DEADLINE, async || {
+        let again = "a watch of the state store ended; watching anew";
+        let events = cluster.scheduler(1).process.events();
+        let mut anew = events.iter().filter(|event| event["message"] == again).map(Value::to_string);
+        if anew.any(|event| event.contains("compacted")) { Ok(()) } else { Err("no".to_owned()) }
+    })
+    .await;
+    assert_eq!(sum(&client).await.expect("answered"), sum(&late).await.expect("answered"));
     cluster.idle().await;
 }
 
@@ -307,7 +311,7 @@ async fn given_an_etcd_with_users_and_tokens_that_expire_then_the_cluster_works_
     let cluster = Cluster::over(etcd, ClusterOptions { settings, ..ClusterOptions::default() }).await;
     let client = with_tables(&cluster, "0.1").await;
     for _ in 0..2 {
-        assert!(count(&client).await.expect("answered").contains("25"));
+        assert!(sum(&client).await.expect("answered").contains("300"));
         // Longer than tokens live when nobody uses them.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
@@ -350,7 +354,7 @@ async fn given_an_etcd_with_mutual_tls_then_the_cluster_works_and_a_missing_auth
     assert!(error.contains("cluster.etcd_key_file"), "{error}");
     let cluster = Cluster::over(etcd, ClusterOptions { settings, ..ClusterOptions::default() }).await;
     let client = with_tables(&cluster, "0.1").await;
-    assert!(count(&client).await.expect("answered").contains("25"));
+    assert!(sum(&client).await.expect("answered").contains("300"));
     cluster.idle().await;
 }
 
@@ -373,11 +377,17 @@ fn write_certificates(directory: &Path) {
 async fn given_a_query_that_is_too_large_for_etcd_then_it_is_refused_with_its_size() {
     let Some(cluster) = Cluster::start(1, 1).await else { return };
     let client = with_tables(&cluster, "0.1").await;
-    let long = "x".repeat(2_000_000);
+    // As long as a statement may be, and hardly smaller when it is compressed.
+    let mut state = 1u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'A' + (state >> 24) as u8 % 58)
+    });
+    let long: String = letters.filter(char::is_ascii_alphabetic).take(1_000_000).collect();
     let error = client.collect(&format!("SELECT count(*) AS n FROM nation WHERE n_name = '{long}'")).await;
     let error = error.expect_err("over the limit");
     assert_eq!(error.code(), "SPRINGALD_RESOURCES_EXHAUSTED", "{error}");
     assert!(error.to_string().contains("too large for the state store"), "{error}");
-    assert!(count(&client).await.expect("answered").contains("25"));
+    assert!(sum(&client).await.expect("answered").contains("300"));
     cluster.idle().await;
 }

@@ -187,3 +187,24 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn given_an_executor_then_it_is_silent_only_without_a_lease_and_without_a_word() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let id: ExecutorId = "e".parse().expect("valid");
+        peers.connect(id.clone(), Hello::default(), 7, mpsc::channel(1).0, now);
+        let later = now + SILENCE;
+        assert!(peers.silent(later).is_empty(), "it holds a lease");
+        peers.get_mut(&id).expect("connected").unleased = true;
+        assert!(peers.silent(now).is_empty(), "it has just spoken");
+        assert_eq!(peers.silent(later), [(id.clone(), 7)]);
+        peers.get_mut(&id).expect("connected").heard = later;
+        assert!(peers.silent(later).is_empty(), "it has spoken again");
+    }
+}
