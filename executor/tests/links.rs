@@ -18,8 +18,10 @@ use tokio::task::JoinSet;
 
 const JOB: &str = "job-1";
 const PARTS: u32 = PARTITIONS as u32;
-/// Rows of each partition: all of them are a megabyte, in messages of some ten kilobytes.
-const ROWS: i64 = 5000;
+/// Rows of each partition, which are more than a megabyte.
+const ROWS: i64 = 20_000;
+/// After so many bytes a part of them has arrived, and not all.
+const MIDDLE: usize = 3_000_000;
 
 /// What becomes of one connection.
 enum Fate {
@@ -137,7 +139,7 @@ fn rows_written(outcome: &control::Outcome) -> i64 {
 async fn given_a_link_that_breaks_in_the_middle_of_a_fetch_then_the_writer_is_named_and_no_row_comes_twice() {
     let mut two = Two::start().await;
     // Some batches have arrived by then, and were passed on: to fetch them again would double them.
-    let link = Link::to(&two.a, [Fate::BreaksAfter(300_000)]).await;
+    let link = Link::to(&two.a, [Fate::BreaksAfter(MIDDLE)]).await;
     two.copy(0, &link.address).await;
     let outcome = two.outcome().await;
     let failure = failed(&outcome);
@@ -163,7 +165,7 @@ async fn given_a_link_that_breaks_before_anything_has_come_then_the_fetch_is_tri
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_peer_that_stands_still_in_the_middle_of_a_fetch_then_it_is_waited_for_and_not_lost() {
     let mut two = Two::start().await;
-    let link = Link::to(&two.a, [Fate::StandsStillAfter(300_000)]).await;
+    let link = Link::to(&two.a, [Fate::StandsStillAfter(MIDDLE)]).await;
     two.copy(0, &link.address).await;
     link.still.acquire().await.expect("never closed").forget();
     two.b.wait_until("the reader waits", |stats| stats.running_tasks == 1).await;

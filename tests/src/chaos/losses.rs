@@ -14,8 +14,8 @@ pub(crate) struct Harm {
     /// Faults by kind.
     pub(super) faults: BTreeMap<&'static str, u64>,
     befallen: Vec<Befallen>,
-    /// When etcd as a whole went away.
-    store_away: Vec<DateTime<Utc>>,
+    /// When etcd as a whole went away, and came back.
+    store_away: Vec<(DateTime<Utc>, Option<DateTime<Utc>>)>,
 }
 
 /// Something happened to a node.
@@ -34,8 +34,8 @@ struct Befallen {
 
 /// A scheduler that is back for so long loses a job for another reason than that it was away, as a store that hangs.
 const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
-/// What happens so long after etcd has gone away may be due to that.
-const STORE_AFTERMATH: TimeDelta = TimeDelta::seconds(20);
+/// What happens so long after etcd has come back may be due to its having been away.
+const STORE_AFTERMATH: TimeDelta = TimeDelta::seconds(6);
 /// A loss that is not noticed by then is not.
 const NOTICED_WITHIN: TimeDelta = TimeDelta::seconds(15);
 
@@ -50,17 +50,25 @@ impl Harm {
     /// It was made good.
     pub(super) fn is_over(&mut self, node: usize) {
         let last = self.befallen.iter_mut().rfind(|befallen| befallen.node == node);
-        last.into_iter().for_each(|befallen| befallen.over = Some(Utc::now()));
+        let Some(befallen) = last else { return };
+        let now = Utc::now();
+        befallen.over = Some(now);
+        if befallen.role == Role::Etcd {
+            // Of several members that come back, the last one counts: before, there may be no majority.
+            let away =
+                self.store_away.iter_mut().filter(|(_, back)| back.is_none_or(|back| now - back < STORE_AFTERMATH));
+            away.for_each(|(_, back)| *back = Some(now));
+        }
     }
 
     /// etcd goes away as a whole.
     pub(super) fn store_is_away(&mut self) {
-        self.store_away.push(Utc::now());
+        self.store_away.push((Utc::now(), None));
     }
 
     /// True if what happened between these times may be due to an etcd that was away.
     fn store_was_away(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
-        self.store_away.iter().any(|away| *away <= to && from <= *away + STORE_AFTERMATH)
+        self.store_away.iter().any(|(away, back)| *away <= to && back.is_none_or(|back| from <= back + STORE_AFTERMATH))
     }
 
     /// For each job that was taken over because its scheduler was lost: the milliseconds since then, ascending.
