@@ -36,7 +36,7 @@ struct Befallen {
 const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
 /// What happens so long after etcd has come back may be due to its having been away.
 const STORE_AFTERMATH: TimeDelta = TimeDelta::seconds(6);
-/// A loss that is not noticed by then is not.
+/// A loss that is not made good, and not noticed by then, is not noticed.
 const NOTICED_WITHIN: TimeDelta = TimeDelta::seconds(15);
 
 impl Harm {
@@ -112,7 +112,7 @@ impl Harm {
                     .iter()
                     .filter(|event| event["message"] == "executor lost" && event["executor_id"] == loss.id.as_str())
                     .filter_map(time)
-                    .find(|at| *at >= loss.at && *at <= loss.at + NOTICED_WITHIN);
+                    .find(|at| *at >= loss.at && *at <= loss.over.unwrap_or(loss.at + NOTICED_WITHIN));
                 if let Some(noticed) = noticed
                     && !self.was_harmed(*scheduler, loss.at, noticed)
                     && !self.store_was_away(loss.at, noticed)
