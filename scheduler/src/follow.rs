@@ -15,7 +15,7 @@ use crate::clock;
 use crate::store::{Entry, StateStore, Watch, WatchEvent};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a follower is told.
 #[derive(Debug)]

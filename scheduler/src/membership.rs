@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::SchedulerId;
 use springald_proto::records::SchedulerRecord;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -20,11 +21,28 @@ use crate::store::{Change, Entry, LeaseId, StateStore, Transaction, WatchEvent};
 /// A lease is renewed this many times within its time to live, so that one lost message does not end it.
 const RENEWALS_PER_TTL: u32 = 3;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
+/// After a lease was lost, the leases of others are likely to have ended with it for so long.
+const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// A process's place in the cluster: its record, and the lease that keeps it there.
 #[derive(Clone)]
 pub struct Membership {
-    lease: watch::Receiver<LeaseId>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ttl: Duration,
+    held: Mutex<Held>,
+    /// Somebody has heard that the lease has ended.
+    doubted: Notify,
+}
+
+struct Held {
+    lease: LeaseId,
+    /// When it was renewed last.
+    renewed: Instant,
+    /// When it was renewed, or took the place of one that was lost, after the store had been out of reach for too long.
+    regained: Option<Instant>,
 }
 
 impl Membership {
@@ -38,21 +56,70 @@ impl Membership {
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self> {
-        let first = enter(store.as_ref(), &key, &record, ttl).await?;
-        let (sender, lease) = watch::channel(first);
+        let renewed = clock::now();
+        let lease = enter(store.as_ref(), &key, &record, ttl).await?;
+        let held = Mutex::new(Held { lease, renewed, regained: None });
+        let membership = Self { shared: Arc::new(Shared { ttl, held, doubted: Notify::new() }) };
+        let kept = membership.clone();
         tracker.spawn(async move {
-            shutdown.run_until_cancelled(keep(store.as_ref(), &key, &record, ttl, &sender)).await;
-            let last = *sender.borrow();
-            if let Err(error) = store.revoke_lease(last).await {
+            shutdown.run_until_cancelled(kept.keep(store.as_ref(), &key, &record)).await;
+            if let Err(error) = store.revoke_lease(kept.lease()).await {
                 tracing::warn!(%error, "the lease could not be given back; it ends by itself");
             }
         });
-        Ok(Self { lease })
+        Ok(membership)
     }
 
     /// The lease that this process holds now.
     pub fn lease(&self) -> LeaseId {
-        *self.lease.borrow()
+        self.shared.held.lock().lease
+    }
+
+    /// The store has said that the lease has ended: it is looked at now, and not only when it is to be renewed.
+    pub fn doubt(&self) {
+        self.shared.doubted.notify_one();
+    }
+
+    /// True if the store was out of reach for longer than a lease lives, until a moment ago: then the leases of others
+    /// have ended too, though they are there.
+    pub fn was_away(&self) -> bool {
+        let (held, now) = (self.shared.held.lock(), clock::now());
+        now.saturating_duration_since(held.renewed) > self.shared.ttl
+            || held.regained.is_some_and(|at| now.saturating_duration_since(at) < AFTERMATH)
+    }
+
+    async fn keep(&self, store: &dyn StateStore, key: &str, record: &Bytes) {
+        loop {
+            tokio::select! {
+                () = clock::sleep(self.shared.ttl / RENEWALS_PER_TTL) => {}
+                () = self.shared.doubted.notified() => {}
+            }
+            while let Err(error) = self.renew(store, key, record).await {
+                tracing::warn!(%error, "the lease could not be renewed");
+                clock::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+
+    /// Renews the lease, or takes a new one in place of one that has ended.
+    async fn renew(&self, store: &dyn StateStore, key: &str, record: &Bytes) -> Result<()> {
+        let renewed = clock::now();
+        match store.keep_alive(self.lease()).await {
+            Ok(()) => {
+                let mut held = self.shared.held.lock();
+                if renewed.saturating_duration_since(held.renewed) > self.shared.ttl {
+                    held.regained = Some(renewed);
+                }
+                held.renewed = renewed;
+            }
+            Err(error) if error.code() == ErrorCode::Fenced => {
+                tracing::warn!("the lease was lost; joining again");
+                let lease = enter(store, key, record, self.shared.ttl).await?;
+                *self.shared.held.lock() = Held { lease, renewed, regained: Some(clock::now()) };
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -61,29 +128,6 @@ async fn enter(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration)
     let put = Change::Put { key: key.to_owned(), value: record.clone(), lease: Some(lease) };
     store.transact(Transaction { conditions: vec![], changes: vec![put] }).await?;
     Ok(lease)
-}
-
-async fn keep(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration, lease: &watch::Sender<LeaseId>) {
-    loop {
-        clock::sleep(ttl / RENEWALS_PER_TTL).await;
-        let current = *lease.borrow();
-        match store.keep_alive(current).await {
-            Ok(()) => {}
-            Err(error) if error.code() == ErrorCode::Fenced => {
-                tracing::warn!("the lease was lost; joining again");
-                match enter(store, key, record, ttl).await {
-                    Ok(fresh) => {
-                        lease.send_replace(fresh);
-                    }
-                    Err(error) => tracing::warn!(%error, "could not join again"),
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the lease could not be renewed");
-                clock::sleep(PAUSE_AFTER_FAILURE).await;
-            }
-        }
-    }
 }
 
 /// An address (host:port) of every live scheduler, kept up to date while the handle lives.

@@ -14,11 +14,12 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use futures::Stream;
 use springald_core::error::{Error, Result};
-use springald_core::ids::{ClusterName, SchedulerId};
+use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
 use springald_core::settings::Settings;
 use springald_proto::control::control_server::ControlServer;
 use springald_proto::records::SchedulerRecord;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Server;
@@ -34,6 +35,7 @@ use crate::membership::{Membership, watch_advertised};
 use crate::net::{advertised, listen};
 use crate::sessions::Sessions;
 use crate::store::{StateStore, WatchEvent};
+use crate::sweep::Sweep;
 use crate::tickets::Tickets;
 use crate::{flight_sql, records, rest, sweep, takeover};
 
@@ -41,6 +43,8 @@ use crate::{flight_sql, records, rest, sweep, takeover};
 const LOCAL_QUERY_MEMORY: usize = 512 << 20;
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A query is planned, and its commit comes to an end, so much later than the commit may take, at the latest.
+const COMMIT_SLACK: Duration = Duration::from_secs(60);
 
 /// What a scheduler needs to start.
 pub struct SchedulerOptions {
@@ -117,12 +121,18 @@ impl Scheduler {
             query: settings.query.clone(),
             result_retention: own.result_retention.0,
             max_local_jobs: own.max_jobs,
+            commit_timeout: own.commit_timeout.0,
         }));
         let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
-        let executors = follow_executors(Arc::clone(&store), dispatcher.clone()).await?;
+        let executors = follow_executors(Arc::clone(&store), dispatcher.clone(), &tracker, shutdown.clone()).await?;
         let (suspects, owners) =
             takeover::start(Arc::clone(&store), Arc::clone(&engine), &tracker, shutdown.clone()).await?;
-        sweep::start(Arc::clone(&store), own.job_retention.0, suspects, &tracker, shutdown.clone());
+        let sweep = Sweep {
+            scheduler: id.clone(),
+            retention: own.job_retention.0,
+            doubtful_after: own.commit_timeout.0 + COMMIT_SLACK,
+        };
+        sweep::start(Arc::clone(&store), sweep, suspects, &tracker, shutdown.clone());
 
         let control_service =
             ControlService::new(cluster, id.clone(), Arc::clone(&store), dispatcher, tracker.clone(), shutdown.clone());
@@ -233,34 +243,41 @@ async fn follow_cancels(store: Arc<dyn StateStore>, engine: Arc<Engine>) -> Resu
 }
 
 /// A dead process breaks its stream at once; a dead link does not: then the lease tells.
-async fn follow_executors(store: Arc<dyn StateStore>, dispatcher: Dispatcher) -> Result<AbortOnDropHandle<()>> {
-    let handle = tokio::runtime::Handle::current();
-    let mut live: BTreeSet<String> = BTreeSet::new();
-    follow(store, records::EXECUTORS, move |update| {
-        let ended = match update {
-            Update::Event(WatchEvent::Put(entry)) => {
-                live.insert(entry.key);
-                return;
-            }
-            Update::Event(WatchEvent::Deleted { key }) => {
-                live.remove(&key);
-                vec![key]
-            }
-            // Some may have gone while nobody watched.
-            Update::Snapshot(entries) => {
-                let now = entries.into_iter().map(|entry| entry.key).collect();
-                let before = std::mem::replace(&mut live, now);
-                before.difference(&live).cloned().collect()
-            }
-            Update::Lost => return,
-        };
-        for key in ended {
-            let Some(Ok(executor)) = key.strip_prefix(records::EXECUTORS).map(str::parse) else { continue };
-            let dispatcher = dispatcher.clone();
-            handle.spawn(async move { dispatcher.executor_lease_ended(executor).await });
+async fn follow_executors(
+    store: Arc<dyn StateStore>,
+    dispatcher: Dispatcher,
+    tracker: &TaskTracker,
+    shutdown: CancellationToken,
+) -> Result<AbortOnDropHandle<()>> {
+    let (leases, mut seen) = watch::channel(BTreeSet::new());
+    let executor = |key: &str| key.strip_prefix(records::EXECUTORS)?.parse::<ExecutorId>().ok();
+    let watching = follow(store, records::EXECUTORS, move |update| match update {
+        Update::Event(WatchEvent::Put(entry)) => leases.send_modify(|live| live.extend(executor(&entry.key))),
+        Update::Event(WatchEvent::Deleted { key }) => {
+            leases.send_modify(|live| live.retain(|id| Some(id) != executor(&key).as_ref()));
         }
+        // Some may have gone, and others come, while nobody watched.
+        Update::Snapshot(entries) => {
+            leases.send_replace(entries.iter().filter_map(|entry| executor(&entry.key)).collect());
+        }
+        Update::Lost => {}
     })
-    .await
+    .await?;
+    let tell = async move {
+        let mut known = BTreeSet::new();
+        while seen.changed().await.is_ok() {
+            let live = seen.borrow_and_update().clone();
+            let ended = known.difference(&live).map(|id| (id, false));
+            for (id, held) in ended.chain(live.difference(&known).map(|id| (id, true))) {
+                if dispatcher.executor_lease(id.clone(), held).await.is_err() {
+                    return;
+                }
+            }
+            known = live;
+        }
+    };
+    tracker.spawn(shutdown.run_until_cancelled_owned(tell));
+    Ok(watching)
 }
 
 /// Connections without Nagle's delay: small messages must not wait for each other's acknowledgement.

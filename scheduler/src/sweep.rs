@@ -1,5 +1,5 @@
-//! Keeps the job records in order: what was kept for long enough goes, and jobs that nobody owns are named to
-//! [`takeover`](crate::takeover).
+//! Keeps the job records in order: what was kept for long enough goes, and jobs that nobody owns, or whose owner may not
+//! know it, are named to [`takeover`](crate::takeover).
 //!
 //! Every scheduler sweeps. All changes are conditioned on what was read, so that sweeps of several schedulers, and a
 //! sweep and a job's owner, cannot get in each other's way.
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springald_core::error::{ErrorCode, Result};
-use springald_core::ids::JobId;
-use springald_proto::records::{JobRecord, JobStatus};
+use springald_core::ids::{JobId, SchedulerId};
+use springald_proto::records::{JobRecord, JobStatus, OwnerRecord};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,19 +27,36 @@ const LOCAL_GRACE: Duration = Duration::from_secs(60);
 /// Records read at a time.
 const PAGE: usize = 200;
 
-/// Sweeps on `tracker` until `shutdown`, the first time at once. Records of ended jobs are kept for `retention`.
+/// Who sweeps, and what goes.
+pub(crate) struct Sweep {
+    /// This scheduler.
+    pub(crate) scheduler: SchedulerId,
+    /// Records of ended jobs are kept for so long.
+    pub(crate) retention: Duration,
+    /// A job that this scheduler owns and was submitted so long ago is looked at: if the store's answer to the submission was
+    /// lost, nobody runs it.
+    pub(crate) doubtful_after: Duration,
+}
+
+impl Sweep {
+    fn owns(&self, owner: &Entry) -> bool {
+        records::decode::<OwnerRecord>(owner).is_ok_and(|owner| owner.scheduler_id == self.scheduler.as_str())
+    }
+}
+
+/// Sweeps on `tracker` until `shutdown`, the first time at once.
 pub(crate) fn start(
     store: Arc<dyn StateStore>,
-    retention: Duration,
+    options: Sweep,
     suspects: Suspects,
     tracker: &TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let pause = (retention / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let pause = (options.retention / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     tracker.spawn(shutdown.run_until_cancelled_owned(async move {
         loop {
             let orphans = |job| suspects.name(job);
-            if let Err(error) = sweep(store.as_ref(), retention, records::now_micros(), &orphans).await {
+            if let Err(error) = sweep(store.as_ref(), &options, records::now_micros(), &orphans).await {
                 tracing::warn!(%error, "the job records could not all be looked at");
             }
             tokio::select! {
@@ -52,8 +69,9 @@ pub(crate) fn start(
 }
 
 /// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over.
-async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(impl Fn(JobId) + Sync)) -> Result<()> {
-    let oldest = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
+async fn sweep(store: &dyn StateStore, options: &Sweep, now: i64, orphan: &(impl Fn(JobId) + Sync)) -> Result<()> {
+    let before = |time: Duration| now.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+    let (oldest, doubtful) = (before(options.retention), before(options.doubtful_after));
     let mut after = None;
     loop {
         let entries = store.list(records::JOB_RECORDS, after.as_deref(), PAGE).await?;
@@ -67,11 +85,11 @@ async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(
             };
             let Ok(job) = record.job_id.parse::<JobId>() else { continue };
             if records::needs_owner(&record) {
-                if store.get(&records::owner_key(&job)).await?.is_none() {
-                    match record.local {
-                        true => fail_local(store, entry, &job, record, now).await?,
-                        false => orphan(job),
-                    }
+                match store.get(&records::owner_key(&job)).await? {
+                    None if record.local => fail_local(store, entry, &job, record, now).await?,
+                    None => orphan(job),
+                    Some(owner) if record.submitted_micros < doubtful && options.owns(&owner) => orphan(job),
+                    Some(_) => {}
                 }
             } else if record.ended_micros < oldest {
                 expire(store, entry, &job).await?;
@@ -138,6 +156,10 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn options() -> Sweep {
+        Sweep { scheduler: "s-1".parse().expect("valid"), retention: HOUR, doubtful_after: HOUR }
+    }
+
     async fn put(store: &EmbeddedStore, status: JobStatus, ended_micros: i64, owned: bool) -> JobId {
         let job = JobId::generate();
         let mut record = JobRecord { job_id: job.to_string(), ended_micros, ..JobRecord::default() };
@@ -147,7 +169,8 @@ mod tests {
         let mut changes = vec![put(records::job_key(&job), records::encode(&record))];
         changes.push(put(format!("{}0000", records::plan_prefix(&job)), "plan".into()));
         if owned {
-            changes.push(put(records::owner_key(&job), "owner".into()));
+            let owner = OwnerRecord { scheduler_id: "s-1".to_owned() };
+            changes.push(put(records::owner_key(&job), records::encode(&owner)));
         }
         store.transact(Transaction { conditions: vec![], changes }).await.expect("written");
         job
@@ -166,21 +189,28 @@ mod tests {
         let old = put(&store, JobStatus::Succeeded, now - two_hours, false).await;
         let held = put(&store, JobStatus::Succeeded, now - two_hours, true).await;
         let young = put(&store, JobStatus::Failed, now - 1, false).await;
-        sweep(&store, HOUR, now, &|_| ()).await.expect("swept");
+        sweep(&store, &options(), now, &|_| ()).await.expect("swept");
         assert_eq!(record(&store, &old).await, None);
         assert!(store.list(&records::plan_prefix(&old), None, 1).await.expect("listed").is_empty());
         assert!(record(&store, &held).await.is_some() && record(&store, &young).await.is_some());
     }
 
     #[tokio::test]
-    async fn given_jobs_that_nobody_owns_when_swept_then_they_are_named() {
+    async fn given_jobs_that_nobody_owns_or_knows_of_when_swept_then_they_are_named() {
         let store = EmbeddedStore::in_memory().expect("opened");
         let lost = put(&store, JobStatus::Running, 0, false).await;
-        put(&store, JobStatus::Queued, 0, true).await;
+        let forgotten = put(&store, JobStatus::Queued, 0, true).await;
         put(&store, JobStatus::Succeeded, records::now_micros(), false).await;
         let named = parking_lot::Mutex::new(vec![]);
-        sweep(&store, HOUR, records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
-        assert_eq!(*named.lock(), [lost]);
+        sweep(&store, &options(), records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
+        named.lock().sort();
+        let mut expected = [lost, forgotten];
+        expected.sort();
+        assert_eq!(*named.lock(), expected);
+        let another = Sweep { scheduler: "s-2".parse().expect("valid"), ..options() };
+        let mut named = parking_lot::Mutex::new(vec![]);
+        sweep(&store, &another, records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
+        assert_eq!(named.get_mut().len(), 1, "what another one owns is its own matter");
     }
 
     #[tokio::test]
@@ -193,10 +223,10 @@ mod tests {
         let write = Change::Put { key: records::job_key(&job), value: records::encode(&local), lease: None };
         store.transact(Transaction { conditions: vec![], changes: vec![write] }).await.expect("written");
         let nobody = |job: JobId| panic!("{job} was named");
-        sweep(&store, HOUR, local.submitted_micros, &nobody).await.expect("swept");
+        sweep(&store, &options(), local.submitted_micros, &nobody).await.expect("swept");
         assert_eq!(record(&store, &job).await.expect("kept").status(), JobStatus::Running);
         let later = local.submitted_micros + 2 * LOCAL_GRACE.as_micros() as i64;
-        sweep(&store, HOUR, later, &nobody).await.expect("swept");
+        sweep(&store, &options(), later, &nobody).await.expect("swept");
         let failed = record(&store, &job).await.expect("kept");
         assert_eq!((failed.status(), failed.scheduler_id.as_str()), (JobStatus::Failed, "s-1"));
         assert!(failed.error.contains("s-1") && failed.ended_micros > 0, "{failed:?}");

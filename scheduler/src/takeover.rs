@@ -24,8 +24,8 @@ use crate::records;
 use crate::store::{StateStore, WatchEvent};
 
 const SUSPECTS_WAITING: usize = 4096;
-/// Jobs looked at, and taken over, at one time.
-const AT_ONCE: usize = 16;
+/// Jobs looked at, and taken over, at one time. Many, since some wait for their owners to come back.
+const AT_ONCE: usize = 256;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 enum Suspect {

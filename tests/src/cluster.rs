@@ -3,7 +3,7 @@
 use serde_json::Value;
 use springald_client::Client;
 
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, EtcdOptions};
 use crate::http::Http;
 use crate::process::Process;
 use crate::wait::{SETTLE_DEADLINE, START_DEADLINE, eventually, same};
@@ -23,6 +23,10 @@ pub struct ClusterOptions {
     pub scheduler_settings: Vec<&'static str>,
     /// More settings for all executors, as `executor.exchange_memory_percent=1`.
     pub executor_settings: Vec<&'static str>,
+    /// More settings for all processes, as `cluster.etcd_user=springald`.
+    pub settings: Vec<String>,
+    /// The etcd below it.
+    pub etcd: EtcdOptions,
 }
 
 impl Default for ClusterOptions {
@@ -34,6 +38,8 @@ impl Default for ClusterOptions {
             memory: "512MiB",
             scheduler_settings: vec![],
             executor_settings: vec![],
+            settings: vec![],
+            etcd: EtcdOptions::default(),
         }
     }
 }
@@ -76,9 +82,10 @@ pub struct Cluster {
     pub schedulers: Vec<Scheduler>,
     /// The executors that were not ended.
     pub executors: Vec<Executor>,
+    /// The etcd below it.
+    pub etcd: Etcd,
     options: ClusterOptions,
     started: usize,
-    etcd: Etcd,
 }
 
 impl Cluster {
@@ -96,17 +103,25 @@ impl Cluster {
     /// # Panics
     /// If a process does not start.
     pub async fn start_with(options: ClusterOptions) -> Option<Self> {
-        let etcd = Etcd::start().await?;
+        let etcd = Etcd::start_with(options.etcd.clone()).await?;
+        Some(Self::over(etcd, options).await)
+    }
+
+    /// Starts a cluster over an etcd that runs, as [`Self::start_with`] does.
+    ///
+    /// # Panics
+    /// If a process does not start.
+    pub async fn over(etcd: Etcd, options: ClusterOptions) -> Self {
         let mut cluster = Self { schedulers: vec![], executors: vec![], started: 0, etcd, options };
         for number in 0..cluster.options.schedulers {
             let scheduler = cluster.start_scheduler(number).await;
             cluster.schedulers.push(scheduler);
         }
-        let mut processes: Vec<Process> = (0..cluster.options.executors).map(|_| cluster.spawn_executor()).collect();
+        let mut processes: Vec<Process> = (0..cluster.options.executors).map(|_| cluster.spawn_executor(&[])).collect();
         for process in processes.drain(..) {
             cluster.take_in(process).await;
         }
-        Some(cluster)
+        cluster
     }
 
     /// The scheduler `number`, from 0.
@@ -122,7 +137,15 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub async fn add_executor(&mut self) -> &Executor {
-        let process = self.spawn_executor();
+        self.add_executor_with(&[]).await
+    }
+
+    /// Starts one more executor, with settings of its own, and waits until all schedulers know it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn add_executor_with(&mut self, settings: &[String]) -> &Executor {
+        let process = self.spawn_executor(settings);
         self.take_in(process).await;
         self.executors.last().expect("it was taken in just now")
     }
@@ -242,6 +265,9 @@ impl Cluster {
         for setting in &self.options.scheduler_settings {
             arguments.extend(["--set", setting]);
         }
+        for setting in &self.options.settings {
+            arguments.extend(["--set", setting]);
+        }
         let mut process = Process::start(&format!("scheduler {number}"), &owned(&arguments));
         let started = process.event("scheduler started").await;
         let address = |name: &str| started[name].as_str().expect("an address").to_owned();
@@ -257,11 +283,17 @@ impl Cluster {
         Scheduler { process, flight_sql, rest, telemetry }
     }
 
-    fn spawn_executor(&mut self) -> Process {
+    fn spawn_executor(&mut self, settings: &[String]) -> Process {
         let (etcd, slots) = (self.etcd.url(), self.options.slots.to_string());
         let mut arguments = vec!["executor", "--etcd", &etcd, "--cluster", "test", "--slots", &slots];
         arguments.extend(["--memory", self.options.memory, "--exchange-port", "0", "--telemetry-port", "0"]);
         for setting in &self.options.executor_settings {
+            arguments.extend(["--set", setting]);
+        }
+        for setting in &self.options.settings {
+            arguments.extend(["--set", setting]);
+        }
+        for setting in settings {
             arguments.extend(["--set", setting]);
         }
         self.started += 1;

@@ -21,7 +21,7 @@ pub mod tpch;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions};
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdOptions};
 pub use http::Http;
 pub use process::Process;
 pub use standalone::Standalone;

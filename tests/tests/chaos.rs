@@ -17,6 +17,9 @@ async fn given_half_a_minute_of_faults_then_no_query_is_lost_and_nothing_is_left
         memory: "512MiB".to_owned(),
         seed: None,
         faults: vec![],
+        rolling: false,
+        etcd_outage: None,
+        measure: false,
         json: None,
     };
     let Some(report) = chaos::run(&options).await else { return };

@@ -2,15 +2,25 @@
 //!
 //! What they need is installed by `scripts/setup.sh`; their libraries come from the languages' own registries at fixed
 //! versions and are kept in the user's cache. A language that is not installed is left out, and said so.
+//!
+//! And what all of them can rely on, though they know nothing of Springald.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow_flight::Ticket;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::{StreamExt, TryStreamExt};
+use springald_tests::cluster::Scheduler;
 use springald_tests::process::beside_tests;
 use springald_tests::{Cluster, tpch};
 use tokio::process::Command;
 use tokio::time::timeout;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
 
 /// Longest time for building or running a program; the first time, libraries are downloaded.
 const PROGRAM_DEADLINE: Duration = Duration::from_secs(600);
@@ -129,4 +139,67 @@ fn files() -> [PathBuf; 2] {
 /// A directory that is kept between runs, so that the second one is quick and downloads nothing.
 fn cache(name: &str) -> PathBuf {
     dirs::cache_dir().expect("a cache directory of the user").join("springald").join("clients").join(name)
+}
+
+// === clients that cannot resume ===
+
+/// More bytes than wait anywhere between an executor and a client that does not read on.
+const LARGE: &str = "SELECT l_orderkey, l_linenumber, l_comment FROM lineitem";
+
+/// A client as any library has one: it knows Flight SQL, and nothing of Springald.
+async fn plain(scheduler: &Scheduler) -> FlightSqlServiceClient<Channel> {
+    let url = scheduler.flight_sql.replace("grpc://", "http://");
+    let channel = Endpoint::from_shared(url).expect("an address").connect().await.expect("connected");
+    FlightSqlServiceClient::new(channel)
+}
+
+/// Takes a query; gives the ticket for its result.
+async fn ticket(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Ticket {
+    let info = client.execute(sql.to_owned(), None).await.expect("taken");
+    info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone()).expect("a ticket")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_client_that_cannot_resume_when_its_connection_breaks_at_the_end_then_the_ticket_can_be_redeemed_again()
+{
+    let Some(cluster) = Cluster::start(2, 1).await else { return };
+    tpch::create_tables(&cluster.scheduler(0).client().await, tpch::scale("0.01")).await;
+    let ticket = ticket(&mut plain(cluster.scheduler(0)).await, "SELECT n_nationkey, n_name FROM nation").await;
+    // Through the scheduler that owns the job, and through the other one. The last byte was sent each time.
+    for number in [1, 0, 1, 0] {
+        let mut client = plain(cluster.scheduler(number)).await;
+        let mut stream = client.do_get(ticket.clone()).await.expect("redeemed");
+        let mut rows = 0;
+        while rows < 25 {
+            rows += stream.next().await.expect("more rows").expect("a batch").num_rows();
+        }
+    }
+    let mut client = plain(cluster.scheduler(1)).await;
+    let rows: Vec<RecordBatch> = client.do_get(ticket).await.expect("redeemed").try_collect().await.expect("all of it");
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 25);
+    cluster.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_client_that_cannot_resume_when_the_jobs_scheduler_is_lost_then_the_error_says_to_redeem_the_ticket_again()
+ {
+    let Some(mut cluster) = Cluster::start(2, 2).await else { return };
+    tpch::create_tables(&cluster.scheduler(0).client().await, tpch::scale("0.1")).await;
+    let ticket = ticket(&mut plain(cluster.scheduler(0)).await, LARGE).await;
+    let mut client = plain(cluster.scheduler(1)).await;
+    let mut stream = client.do_get(ticket.clone()).await.expect("redeemed");
+    stream.next().await.expect("rows").expect("a batch");
+    cluster.kill_scheduler(0);
+    let broken = loop {
+        match stream.next().await.expect("it breaks off before its end") {
+            Ok(_) => {}
+            Err(FlightError::Tonic(status)) => break status,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(broken.code(), Code::Unavailable, "{broken}");
+    assert!(broken.message().contains("redeem the ticket again"), "{broken}");
+    let rows: Vec<RecordBatch> = client.do_get(ticket).await.expect("redeemed").try_collect().await.expect("all of it");
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 600_572);
+    cluster.idle().await;
 }

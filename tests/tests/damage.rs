@@ -1,7 +1,9 @@
-//! Spilled data that is damaged while a query needs it: what it was is made again, and the answer is right.
+//! Spilled data that is damaged while a query needs it, and a disk that takes no more: what is missing is made again, and
+//! the answer is right.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
@@ -9,6 +11,7 @@ use springald_client::Client;
 use springald_tests::cluster::Executor;
 use springald_tests::wait::{SETTLE_DEADLINE, eventually};
 use springald_tests::{Cluster, ClusterOptions, tpch};
+use tempfile::TempDir;
 
 /// Almost all rows of `lineitem` go through the exchange, and the stage that reads them takes seconds.
 const HASHES: &str = "SELECT count(*) AS n, max(sha512(repeat(l_comment, 100))) AS hash \
@@ -97,5 +100,45 @@ async fn given_a_result_that_is_damaged_while_it_waits_then_it_is_made_again_and
     let answer = rows(&answer);
     assert!(answer == expected, "{} lines, not {}", answer.len(), expected.len());
     noticed(&cluster).await;
+    cluster.idle().await;
+}
+
+/// A disk that is soon full. Gone when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// `None`, after saying so, where none can be made.
+    fn mount() -> Option<Self> {
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(directory.path());
+        if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Some(Self(directory));
+        }
+        println!("SKIPPED: a small disk cannot be mounted here; run this as root");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is left then is for the next start of the machine.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_an_executor_whose_disk_is_full_then_its_tasks_are_done_elsewhere() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let Some((mut cluster, client)) = cluster().await else { return };
+    client.collect("SET springald.partitions = '16'").await.expect("the setting is known");
+    let expected = rows(&client.collect(HASHES).await.expect("undisturbed"));
+    let spill_dir = format!("executor.spill_dir={}", disk.0.path().display());
+    let executor = cluster.add_executor_with(&[spill_dir]).await;
+    let telemetry = executor.telemetry.clone();
+    assert_eq!(rows(&client.collect(HASHES).await.expect("answered")), expected);
+    let failed = telemetry.metric(r#"springald_executor_tasks_total{outcome="failed"}"#).await.expect("metrics");
+    println!("{failed} tasks have failed where the disk is full");
+    assert!(failed >= 1.0);
     cluster.idle().await;
 }

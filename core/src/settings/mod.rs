@@ -29,12 +29,19 @@ pub struct Settings {
 pub struct ClusterSettings {
     /// Name of the cluster: 1 to 64 letters, digits, '-' or '_'. Clusters with different names can share an etcd.
     pub name: String,
-    /// etcd client URLs, for example http://127.0.0.1:2379. Needed by `scheduler` and `executor`.
+    /// etcd client URLs, for example http://127.0.0.1:2379; https with `etcd_ca_file`. Needed by `scheduler` and
+    /// `executor`.
     pub etcd: Vec<String>,
     /// User name for etcd; empty: no authentication.
     pub etcd_user: String,
     /// File that holds the password of the etcd user.
     pub etcd_password_file: PathBuf,
+    /// Certificates (PEM) of the authority that has signed etcd's: for https URLs; empty: no TLS.
+    pub etcd_ca_file: PathBuf,
+    /// Certificate (PEM, with its chain) that this process shows to etcd; empty: none.
+    pub etcd_cert_file: PathBuf,
+    /// Private key (PEM) of that certificate.
+    pub etcd_key_file: PathBuf,
     /// Directory of the embedded store (`standalone` only); empty: kept in memory, gone with the process.
     pub data_dir: PathBuf,
     /// How long a process counts as alive after its last sign of life. Whole seconds, at least 2s.
@@ -52,6 +59,9 @@ impl Default for ClusterSettings {
             etcd: vec![],
             etcd_user: String::new(),
             etcd_password_file: PathBuf::new(),
+            etcd_ca_file: PathBuf::new(),
+            etcd_cert_file: PathBuf::new(),
+            etcd_key_file: PathBuf::new(),
             data_dir: PathBuf::new(),
             lease_ttl: Span::seconds(3),
             connect_deadline: Span::seconds(30),
@@ -75,11 +85,14 @@ pub struct SchedulerSettings {
     pub rest_port: u16,
     /// Largest number of jobs that run or wait at one time; past it new queries are refused.
     pub max_jobs: usize,
+    /// How long a new query waits while the store cannot be reached, before it is refused.
+    pub commit_timeout: Span,
     /// How long a job waits when the cluster has no executor, before it fails.
     pub no_executor_timeout: Span,
     /// How long a finished result that nobody fetches is kept.
     pub result_retention: Span,
-    /// How long a job goes on after its client has gone away in the middle of the result.
+    /// How long a job goes on, and its result stays, after its client has gone away in the middle of the result, or was sent
+    /// all of it and does not say whether it has arrived.
     pub client_gone_grace: Span,
     /// How long the record of an ended job is kept.
     pub job_retention: Span,
@@ -100,6 +113,7 @@ impl Default for SchedulerSettings {
             control_port: 50051,
             rest_port: 8080,
             max_jobs: 1000,
+            commit_timeout: Span::seconds(30),
             no_executor_timeout: Span::seconds(60),
             result_retention: Span::seconds(300),
             client_gone_grace: Span::seconds(10),

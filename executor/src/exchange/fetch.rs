@@ -105,7 +105,7 @@ impl Fetch {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let may_pass = matches!(&failure, FlightError::Tonic(status) if status.code() == Code::Unavailable);
+            let may_pass = matches!(&failure, FlightError::Tonic(status) if is_connections(status));
             match waits.next() {
                 Some(wait) if may_pass && !delivered => {
                     tracing::debug!(peer = self.address, error = %failure, "fetching again");
@@ -171,6 +171,11 @@ impl Fetch {
         let reason = format!("{} ({:?})", status.message(), status.code());
         DataFusionError::External(Box::new(InputLost { task: *task, executor: self.executor.clone(), reason }))
     }
+}
+
+/// True if there was no connection, or it broke: what a peer says of itself has no cause on this side.
+fn is_connections(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 fn broken_off(error: tokio::task::JoinError) -> DataFusionError {

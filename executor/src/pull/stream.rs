@@ -26,6 +26,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 const QUEUED_MESSAGES: usize = 64;
 /// Schedulers hear this often which jobs something is held of: one that has ended without a word is freed then.
 const HELD_SAID_EVERY: Duration = Duration::from_secs(10);
+/// An offer is said again at least this often, as a sign of life.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(500);
 /// Launches carry plans: as large as a plan may be.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -77,11 +79,14 @@ impl ControlStream {
     ) -> Result<()> {
         let mut reminders = tokio::time::interval(HELD_SAID_EVERY);
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signs_of_life = tokio::time::interval(SIGN_OF_LIFE_EVERY);
+        signs_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.report(scheduler).await?;
             self.offer(scheduler, tasks).await?;
             tokio::select! {
                 _ = reminders.tick() => self.say_held(tasks).await?,
+                _ = signs_of_life.tick() => self.offered = None,
                 () = cancel.cancelled() => return Ok(()),
                 message = self.incoming.message() => {
                     let message = message.map_err(|status| broken(&status))?.ok_or_else(closed)?;

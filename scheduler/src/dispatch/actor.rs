@@ -1,6 +1,6 @@
 //! The actor: takes commands, folds them into the jobs, and sends what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
@@ -37,6 +37,8 @@ pub(super) struct Actor {
     journal: Journal,
     shape: watch::Sender<ClusterShape>,
     pub(super) jobs: BTreeMap<JobId, JobEntry>,
+    /// Jobs whose end is not in the store yet.
+    ending: BTreeSet<JobId>,
     pub(super) peers: Peers,
     pub(super) standings: Standings,
     pub(super) moves: Moves,
@@ -49,6 +51,7 @@ impl Actor {
             journal,
             shape,
             jobs: BTreeMap::new(),
+            ending: BTreeSet::new(),
             peers: Peers::default(),
             standings: Standings::default(),
             moves: Moves::default(),
@@ -94,6 +97,10 @@ impl Actor {
             }
             Command::ResultReader { job } => self.reader_came(&job),
             Command::ResultAbandoned { job } => self.reader_left(&job),
+            Command::ResultSent { job } => {
+                self.reader_left(&job);
+                self.jobs.get_mut(&job).into_iter().for_each(|job| job.sent = true);
+            }
             Command::ResultFetched { job } => self.apply(&job, Event::ResultFetched),
             Command::ResultLost { job, task, executor } => self.apply(&job, Event::OutputLost { task, executor }),
             Command::ExecutorConnected { hello, stream, outbox, reply } => {
@@ -101,10 +108,9 @@ impl Actor {
             }
             Command::ExecutorSaid { executor, stream, message } => self.executor_said(&executor, stream, message),
             Command::ExecutorGone { executor, stream } => self.executor_gone(&executor, stream),
-            Command::ExecutorLeaseEnded { executor } => {
-                if let Some(stream) = self.peers.get(&executor).map(|peer| peer.stream) {
-                    self.executor_gone(&executor, stream);
-                }
+            Command::ExecutorLease { executor, held } => {
+                self.peers.get_mut(&executor).into_iter().for_each(|peer| peer.unleased = !held);
+                self.drop_silent_peers(clock::now());
             }
             Command::Journaled { executor, stream, sequence } => {
                 if let Some(peer) = self.peers.on_stream(&executor, stream) {
@@ -122,6 +128,12 @@ impl Actor {
                 let _ = reply.send(self.adopt(*job));
             }
             Command::Fenced { job, owner_revision } => self.fenced(&job, owner_revision),
+            Command::Ended { job } => {
+                self.ending.remove(&job);
+            }
+            Command::IsEnding { job, reply } => {
+                let _ = reply.send(self.ending.contains(&job));
+            }
             Command::JobsHeld { reply } => {
                 let _ = reply.send(self.jobs.keys().cloned().collect());
             }
@@ -131,6 +143,9 @@ impl Actor {
     // === jobs ===
 
     fn submit(&mut self, job: NewJob) -> Result<watch::Receiver<JobView>> {
+        if self.jobs.len() >= self.options.max_jobs {
+            self.forget_sent();
+        }
         if self.jobs.len() >= self.options.max_jobs {
             return Err(Error::new(
                 ErrorCode::ResourcesExhausted,
@@ -145,6 +160,14 @@ impl Actor {
         tracing::info!(job_id = %entry.id, stages = entry.graph.stages().len(), "job submitted");
         self.jobs.insert(entry.id.clone(), entry);
         Ok(view)
+    }
+
+    /// Gives up the results that were sent already, and are kept in case that they have not arrived.
+    fn forget_sent(&mut self) {
+        let sent = self.jobs.values().filter(|job| job.sent && job.readers == 0).map(|job| job.id.clone());
+        for job in sent.collect::<Vec<_>>() {
+            self.apply(&job, Event::ResultFetched);
+        }
     }
 
     pub(super) fn apply(&mut self, id: &JobId, event: Event) {
@@ -235,6 +258,7 @@ impl Actor {
         self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string(), owner_revision }));
         let mut record = Box::new(job.current_record());
         record.result_held = false;
+        self.ending.insert(id.clone());
         self.journal.write(Entry::End { job: id.clone(), owner_revision, record });
     }
 
@@ -257,7 +281,7 @@ impl Actor {
     fn reader_came(&mut self, id: &JobId) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.readers += 1;
-            job.expires = None;
+            (job.expires, job.sent) = (None, false);
         }
     }
 
@@ -281,7 +305,7 @@ impl Actor {
         }
         tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
         let held = hello.jobs.iter().filter_map(|job| job.job_id.parse().ok()).collect();
-        self.peers.connect(id.clone(), hello, stream, outbox);
+        self.peers.connect(id.clone(), hello, stream, outbox, clock::now());
         self.shape_changed();
         self.ask_for_holdings(&id, &held);
         Ok(())
@@ -320,8 +344,15 @@ impl Actor {
         }
     }
 
+    fn drop_silent_peers(&mut self, now: Instant) {
+        for (id, stream) in self.peers.silent(now) {
+            self.executor_gone(&id, stream);
+        }
+    }
+
     fn executor_said(&mut self, executor: &ExecutorId, stream: u64, message: ExecutorMessage) {
         let Some(peer) = self.peers.on_stream(executor, stream) else { return };
+        peer.heard = clock::now();
         match message.message {
             Some(executor_message::Message::Offer(offer)) => {
                 if peer.offered(offer) {
@@ -400,6 +431,7 @@ impl Actor {
 
     fn tick(&mut self, now: Instant) {
         self.journal.flush();
+        self.drop_silent_peers(now);
         self.settle_adoptions(now);
         self.standings.pass(now);
         self.peers.put_aside(|executor| self.standings.is_aside(executor));

@@ -1,12 +1,17 @@
 //! The executors as dispatch sees them: their control streams, and how many of their slots are free.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, StageId};
 use springald_proto::control::{Hello, Offer, SchedulerMessage, scheduler_message::Message};
 
 use super::ToExecutor;
 use crate::planner::ClusterShape;
+
+/// An executor gives signs of life on its stream twice a second: one that says nothing for so long is stopped, cut off, or
+/// very busy. Less than what is left of a lease when its holder is lost.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// One connected executor.
 pub(super) struct Peer {
@@ -24,6 +29,10 @@ pub(super) struct Peer {
     pub(super) broken: bool,
     /// Too much went wrong there of late.
     pub(super) aside: bool,
+    /// When it last said something.
+    pub(super) heard: Instant,
+    /// Its lease has ended, and it has no new one yet.
+    pub(super) unleased: bool,
 }
 
 impl Peer {
@@ -68,7 +77,7 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Adds an executor, or gives one that reconnects its new stream.
-    pub(super) fn connect(&mut self, id: ExecutorId, hello: Hello, stream: u64, outbox: ToExecutor) {
+    pub(super) fn connect(&mut self, id: ExecutorId, hello: Hello, stream: u64, outbox: ToExecutor, now: Instant) {
         let peer = Peer {
             stream,
             hello,
@@ -78,6 +87,8 @@ impl Peers {
             knows: HashSet::new(),
             broken: false,
             aside: false,
+            heard: now,
+            unleased: false,
         };
         self.peers.insert(id, peer);
     }
@@ -132,6 +143,13 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
+    /// Executors that neither hold a lease nor speak. The lease alone does not tell: when the store was away, all of them
+    /// end at once.
+    pub(super) fn silent(&self, now: Instant) -> Vec<(ExecutorId, u64)> {
+        let silent = |peer: &Peer| peer.unleased && now.saturating_duration_since(peer.heard) >= SILENCE;
+        self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
+    }
+
     /// Executors that are about to leave.
     pub(super) fn draining(&self) -> Vec<ExecutorId> {
         self.peers.iter().filter(|(_, peer)| peer.offer.draining).map(|(id, _)| id.clone()).collect()
@@ -167,5 +185,26 @@ impl Peers {
             total_slots: slots.clone().sum(),
             largest_slots: slots.max().unwrap_or(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn given_an_executor_then_it_is_silent_only_without_a_lease_and_without_a_word() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let id: ExecutorId = "e".parse().expect("valid");
+        peers.connect(id.clone(), Hello::default(), 7, mpsc::channel(1).0, now);
+        let later = now + SILENCE;
+        assert!(peers.silent(later).is_empty(), "it holds a lease");
+        peers.get_mut(&id).expect("connected").unleased = true;
+        assert!(peers.silent(now).is_empty(), "it has just spoken");
+        assert_eq!(peers.silent(later), [(id.clone(), 7)]);
+        peers.get_mut(&id).expect("connected").heard = later;
+        assert!(peers.silent(later).is_empty(), "it has spoken again");
     }
 }

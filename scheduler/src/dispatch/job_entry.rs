@@ -43,6 +43,8 @@ pub(super) struct JobEntry {
     pub(super) waiting_since: Option<Instant>,
     /// Clients that wait for or read the result now.
     pub(super) readers: u32,
+    /// All of the result was sent, to a client that does not say whether it has arrived.
+    pub(super) sent: bool,
     /// When it ends unless a client comes (back); `None` while one is there, and before the first has come.
     pub(super) expires: Option<Instant>,
     /// Executors are still telling what they have of it: nothing starts before.
@@ -71,6 +73,7 @@ impl JobEntry {
             releases: vec![],
             waiting_since: None,
             readers: 0,
+            sent: false,
             expires: None,
             adoption: None,
         };

@@ -2,7 +2,8 @@
 //!
 //! Outcomes are gathered for as long as the last write takes and go out as one transaction per job. An executor's
 //! report is acknowledged after that; what was never acknowledged is reported again. A write that is refused means that
-//! the job belongs to another scheduler now: it is dropped here.
+//! the job does not belong to this scheduler any more: it is dropped here, and whoever claims it goes on. Only a job that
+//! has ended here meanwhile, and that nobody has claimed, is ended in the store all the same.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ const ENTRIES_IN_FLIGHT: usize = 4096;
 /// etcd's default limit is 128 changes and 1.5 MiB; a batch stays far below.
 const ENTRIES_PER_BATCH: usize = 256;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something to be written for a job.
 pub(super) enum Entry {
@@ -120,25 +122,54 @@ impl Writer {
 
     /// Tries until the store has answered. False: this process ends first.
     async fn write(&self, job: &JobId, pending: Pending, shutdown: &CancellationToken) -> bool {
-        let transaction = transaction(job, &pending);
+        let mut transaction = transaction(job, &pending);
+        let mut pause = PAUSE_AFTER_FAILURE;
         loop {
-            match self.store.transact(transaction.clone()).await {
+            let error = match self.store.transact(transaction.clone()).await {
                 Ok(Committed::Yes { .. }) => break,
-                // After an answer that was lost, the same write is refused because it has ended the job.
-                Ok(Committed::Refused) if pending.ends => break,
+                Ok(Committed::Refused) if pending.ends => match self.unowned_end(job, &pending).await {
+                    Ok(Some(end)) => {
+                        transaction = end;
+                        continue;
+                    }
+                    Ok(None) => break,
+                    Err(error) => error,
+                },
                 Ok(Committed::Refused) => {
                     self.tell(Command::Fenced { job: job.clone(), owner_revision: pending.owner_revision }).await;
                     break;
                 }
-                Err(error) => {
-                    tracing::warn!(job_id = %job, %error, "the store did not take a job's changes; trying again");
-                    if shutdown.run_until_cancelled(clock::sleep(PAUSE_AFTER_FAILURE)).await.is_none() {
-                        return false;
-                    }
-                }
+                Err(error) => error,
+            };
+            tracing::warn!(job_id = %job, %error, "the store did not take a job's changes; trying again");
+            if shutdown.run_until_cancelled(clock::sleep(pause)).await.is_none() {
+                return false;
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        if pending.ends {
+            self.tell(Command::Ended { job: job.clone() }).await;
         }
         true
+    }
+
+    /// What ends a job whose owner key was lost, with its lease, before the end was written: a claim and the end in one.
+    /// `None` if that has happened (the answer may have been lost), or another scheduler has claimed the job.
+    async fn unowned_end(&self, job: &JobId, pending: &Pending) -> Result<Option<Transaction>> {
+        let (Some(ended), Some(entry)) = (&pending.record, self.store.get(&records::job_key(job)).await?) else {
+            return Ok(None);
+        };
+        let stored: JobRecord = records::decode(&entry)?;
+        let ours = stored.scheduler_id == ended.scheduler_id && stored.takeovers == ended.takeovers;
+        if !ours || !records::needs_owner(&stored) || self.store.get(&records::owner_key(job)).await?.is_some() {
+            return Ok(None);
+        }
+        let mut transaction = transaction(job, pending);
+        transaction.conditions = vec![
+            Condition::Absent { key: records::owner_key(job) },
+            Condition::Unchanged { key: entry.key, mod_revision: entry.mod_revision },
+        ];
+        Ok(Some(transaction))
     }
 
     async fn tell(&self, command: Command) {
@@ -199,15 +230,15 @@ fn gather(batch: impl Iterator<Item = Entry>) -> (BTreeMap<(JobId, u64), Pending
     (jobs, notices)
 }
 
-/// Writes the end of a job that dispatch never held.
+/// Writes the end of a job that dispatch never held, if these conditions hold.
 pub(crate) async fn end_job(
     store: &dyn StateStore,
     job: &JobId,
-    owner_revision: u64,
+    conditions: Vec<Condition>,
     record: &JobRecord,
 ) -> Result<()> {
     let transaction = Transaction {
-        conditions: vec![Condition::Unchanged { key: records::owner_key(job), mod_revision: owner_revision }],
+        conditions,
         changes: vec![
             Change::Put { key: records::job_key(job), value: records::encode(record), lease: None },
             Change::DeletePrefix { prefix: records::plan_prefix(job) },
@@ -220,5 +251,64 @@ pub(crate) async fn end_job(
             ErrorCode::Fenced,
             format!("job {job} belongs to another scheduler now"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use springald_proto::records::{JobStatus, OwnerRecord};
+
+    use super::*;
+    use crate::store::embedded::EmbeddedStore;
+
+    /// Of no key.
+    const TOKEN: u64 = 1_000_000;
+
+    /// A job that runs at scheduler `s-1`, as the store knows it, with `takeovers` behind it and this owner.
+    async fn running(store: &EmbeddedStore, takeovers: u32, owner: Option<&str>) -> (JobId, Box<JobRecord>) {
+        let job = JobId::generate();
+        let mut record = JobRecord { job_id: job.to_string(), takeovers, ..JobRecord::default() };
+        record.scheduler_id = "s-1".to_owned();
+        record.set_status(JobStatus::Running);
+        let put = |key, value| Change::Put { key, value, lease: None };
+        let mut changes = vec![put(records::job_key(&job), records::encode(&record))];
+        changes.push(put(format!("{}0000", records::plan_prefix(&job)), "plan".into()));
+        if let Some(owner) = owner {
+            let owner = OwnerRecord { scheduler_id: owner.to_owned() };
+            changes.push(put(records::owner_key(&job), records::encode(&owner)));
+        }
+        store.transact(Transaction { conditions: vec![], changes }).await.expect("written");
+        (job, Box::new(record))
+    }
+
+    /// What the store says of a job after its owner, whose token is void, has written its end.
+    async fn after_the_end(store: Arc<EmbeddedStore>, job: &JobId, mut record: Box<JobRecord>) -> (JobStatus, usize) {
+        record.set_status(JobStatus::Succeeded);
+        let (actor, mut told) = mpsc::channel(4);
+        let writer = Writer { store: Arc::clone(&store) as Arc<dyn StateStore>, actor: actor.downgrade() };
+        let pending = Pending { owner_revision: TOKEN, record: Some(record), ends: true, ..Pending::default() };
+        assert!(writer.write(job, pending, &CancellationToken::new()).await);
+        assert!(matches!(told.recv().await, Some(Command::Ended { job: ended }) if ended == *job));
+        let entry = store.get(&records::job_key(job)).await.expect("read").expect("kept");
+        let plans = store.list(&records::plan_prefix(job), None, 9).await.expect("listed").len();
+        (records::decode::<JobRecord>(&entry).expect("a record").status(), plans)
+    }
+
+    #[tokio::test]
+    async fn given_a_job_that_has_ended_when_its_owner_key_is_gone_then_its_end_is_written_all_the_same() {
+        let store = Arc::new(EmbeddedStore::in_memory().expect("opened"));
+        let (job, record) = running(&store, 0, None).await;
+        assert_eq!(after_the_end(store, &job, record).await, (JobStatus::Succeeded, 0));
+    }
+
+    #[tokio::test]
+    async fn given_a_job_that_has_ended_when_another_scheduler_has_claimed_it_then_nothing_is_changed() {
+        let store = Arc::new(EmbeddedStore::in_memory().expect("opened"));
+        let (owned, record) = running(&store, 0, Some("s-2")).await;
+        assert_eq!(after_the_end(Arc::clone(&store), &owned, record).await, (JobStatus::Running, 1));
+        // Claimed, and lost again since.
+        let (passed_on, mut record) = running(&store, 1, None).await;
+        record.takeovers = 0;
+        assert_eq!(after_the_end(store, &passed_on, record).await, (JobStatus::Running, 1));
     }
 }

@@ -91,16 +91,19 @@ pub(crate) enum Command {
     ResultLost { job: JobId, task: TaskId, executor: ExecutorId },
     ResultAbandoned { job: JobId },
     ResultReader { job: JobId },
+    ResultSent { job: JobId },
     ExecutorConnected { hello: Hello, stream: u64, outbox: ToExecutor, reply: oneshot::Sender<Result<()>> },
     ExecutorSaid { executor: ExecutorId, stream: u64, message: ExecutorMessage },
     ExecutorGone { executor: ExecutorId, stream: u64 },
-    ExecutorLeaseEnded { executor: ExecutorId },
+    ExecutorLease { executor: ExecutorId, held: bool },
     Journaled { executor: ExecutorId, stream: u64, sequence: u64 },
     MoveDurable { job: JobId, task: TaskId, from: ExecutorId },
     Drain { executor: ExecutorId, reply: oneshot::Sender<bool> },
     Draining { reply: oneshot::Sender<Vec<ExecutorId>> },
     Adopt { job: Box<AdoptedJob>, reply: oneshot::Sender<Result<()>> },
     Fenced { job: JobId, owner_revision: u64 },
+    Ended { job: JobId },
+    IsEnding { job: JobId, reply: oneshot::Sender<bool> },
     JobsHeld { reply: oneshot::Sender<Vec<JobId>> },
 }
 
@@ -166,14 +169,20 @@ impl Dispatcher {
         self.tell(Command::Fenced { job, owner_revision }).await
     }
 
+    /// True if the job has ended here, and the store does not know it yet.
+    pub async fn is_ending(&self, job: JobId) -> Result<bool> {
+        self.ask(|reply| Command::IsEnding { job, reply }).await
+    }
+
     /// All jobs that are here.
     pub async fn jobs_held(&self) -> Result<Vec<JobId>> {
         self.ask(|reply| Command::JobsHeld { reply }).await
     }
 
-    /// An executor's lease has ended: whatever its stream looks like, it is not there.
-    pub async fn executor_lease_ended(&self, executor: ExecutorId) -> Result<()> {
-        self.tell(Command::ExecutorLeaseEnded { executor }).await
+    /// An executor's lease has ended, or it has one (again). Without one, and when nothing is heard on its stream either, it
+    /// is lost.
+    pub async fn executor_lease(&self, executor: ExecutorId, held: bool) -> Result<()> {
+        self.tell(Command::ExecutorLease { executor, held }).await
     }
 
     /// Tells an executor to drain and leave; false if it is not connected here.
@@ -214,6 +223,11 @@ impl Dispatcher {
     /// Part of the result could not be fetched: it is made again.
     pub async fn result_lost(&self, job: JobId, task: TaskId, executor: ExecutorId) -> Result<()> {
         self.tell(Command::ResultLost { job, task, executor }).await
+    }
+
+    /// All of the result is on its way to a client that will not say that it has arrived: it stays for a while.
+    pub async fn result_sent(&self, job: JobId) -> Result<()> {
+        self.tell(Command::ResultSent { job }).await
     }
 
     /// The client went away before it had all of the result. Callable from a destructor: drops the word when the actor

@@ -18,6 +18,7 @@ use springald_proto::records::{JobRecord, JobStatus};
 use super::{Engine, ended, statement};
 use crate::planner::{PlannedStage, analyzed};
 use crate::records;
+use crate::store::Condition;
 
 /// What the scheduler has to do for a job when its result is asked for.
 pub(super) enum LocalJob {
@@ -185,12 +186,13 @@ impl Drop for LocalEnd {
 }
 
 async fn write_end(store: &dyn crate::store::StateStore, id: &JobId, error: Option<Error>) -> Result<()> {
-    let (Some(entry), Some(owner)) =
-        (store.get(&records::job_key(id)).await?, store.get(&records::owner_key(id)).await?)
-    else {
-        return Ok(());
-    };
+    let Some(entry) = store.get(&records::job_key(id)).await? else { return Ok(()) };
     let mut record: JobRecord = records::decode(&entry)?;
+    if records::has_ended(record.status()) {
+        return Ok(());
+    }
+    // Nobody's, if the lease was lost meanwhile.
+    let owner = store.get(&records::owner_key(id)).await?;
     record.ended_micros = records::now_micros();
     record.set_status(match &error {
         None => JobStatus::Succeeded,
@@ -201,5 +203,10 @@ async fn write_end(store: &dyn crate::store::StateStore, id: &JobId, error: Opti
         record.error_code = error.code().as_str().to_owned();
         record.error = error.message().to_owned();
     }
-    crate::dispatch::end_job(store, id, owner.mod_revision, &record).await
+    let owner = match owner {
+        Some(owner) => Condition::Unchanged { key: owner.key, mod_revision: owner.mod_revision },
+        None => Condition::Absent { key: records::owner_key(id) },
+    };
+    let unchanged = Condition::Unchanged { key: entry.key, mod_revision: entry.mod_revision };
+    crate::dispatch::end_job(store, id, vec![owner, unchanged], &record).await
 }

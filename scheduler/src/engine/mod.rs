@@ -8,6 +8,7 @@
 //!                 nowhere any more: what its record says
 //! ```
 
+mod commit;
 mod jobs;
 mod local;
 pub(crate) mod remote;
@@ -25,7 +26,7 @@ use datafusion::logical_expr::LogicalPlan;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
 use springald_core::settings::QuerySettings;
-use springald_proto::records::{JobRecord, JobStatus, OwnerRecord, StagePlans};
+use springald_proto::records::{JobRecord, JobStatus};
 
 pub use jobs::{JobFilter, JobPage};
 pub use results::{Opened, Resume};
@@ -33,11 +34,12 @@ pub use results::{Opened, Resume};
 use crate::catalog::Catalog;
 use crate::dispatch::{Dispatcher, JobView, NewJob};
 use crate::membership::{Membership, Schedulers};
-use crate::planner::{self, Planned, PlannedStage, QueryOptions, Run};
+use crate::planner::{self, Planned, QueryOptions, Run};
 use crate::records;
 use crate::sessions::{Session, Sessions};
-use crate::store::{Change, Committed, Condition, StateStore, Transaction};
+use crate::store::{Condition, StateStore};
 use crate::tickets::Tickets;
+use commit::Refused;
 use local::{LocalJob, LocalJobs};
 use remote::Channels;
 use statement::Prepared;
@@ -103,6 +105,8 @@ pub struct EngineParts {
     pub result_retention: Duration,
     /// Results of that kind at one time.
     pub max_local_jobs: usize,
+    /// How long a new query waits for a store that does not answer.
+    pub commit_timeout: Duration,
 }
 
 /// The engine.
@@ -110,13 +114,14 @@ pub struct Engine {
     parts: EngineParts,
     local: LocalJobs,
     channels: Channels,
+    refused: Refused,
 }
 
 impl Engine {
     /// An engine of these parts.
     pub fn new(parts: EngineParts) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
-        Self { parts, local, channels: Channels::default() }
+        Self { parts, local, channels: Channels::default(), refused: Refused::default() }
     }
 
     /// What results are asked for with.
@@ -197,10 +202,19 @@ impl Engine {
     /// The result of a job, once it is there. Dropping the stream early means that the client went away. While the job
     /// passes from a scheduler that is gone to another one, this waits.
     pub async fn results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
-        let deadline = Instant::now() + TAKEOVER_DEADLINE;
+        let mut passing_since = None;
         loop {
-            match self.open_results(job, resume).await {
-                Err(error) if error.code() == ErrorCode::Fenced && Instant::now() < deadline => {
+            let asked = Instant::now();
+            let opened = self.open_results(job, resume).await;
+            if asked.elapsed() >= TAKEOVER_DEADLINE {
+                // It was in good hands, for a while at least.
+                passing_since = None;
+            }
+            match opened {
+                Err(error) if error.code() == ErrorCode::Fenced => {
+                    if passing_since.get_or_insert_with(Instant::now).elapsed() >= TAKEOVER_DEADLINE {
+                        return Err(error);
+                    }
                     tokio::time::sleep(TAKEOVER_PAUSE).await;
                 }
                 Err(error) if error.code() == ErrorCode::Query => return Err(self.explained(job, error).await),
@@ -315,7 +329,8 @@ impl Engine {
                     let micros = i64::try_from(options.deadline.as_micros()).unwrap_or(i64::MAX);
                     record.deadline_micros = record.submitted_micros.saturating_add(micros);
                 }
-                let owner_revision = self.commit(&id, &record, &stages).await?;
+                let committed = self.commit(&id, &record, &stages).await?;
+                let Some(owner_revision) = committed else { return Ok(Submitted { job_id: id, schema }) };
                 if analyze.is_some() {
                     self.local.put(id.clone(), LocalJob::Analyze { stages: stages.clone() })?;
                 }
@@ -359,50 +374,13 @@ impl Engine {
         record
     }
 
-    /// Makes a job durable and this scheduler its owner, in one transaction. Gives the fencing token.
-    async fn commit(&self, id: &JobId, record: &JobRecord, stages: &[PlannedStage]) -> Result<u64> {
-        let mut changes: Vec<Change> = self.ownership(id, record).into();
-        if !stages.is_empty() {
-            let plans = StagePlans { stages: stages.iter().map(stored::to_record).collect() };
-            for (number, value) in records::plan_chunks(&plans)?.into_iter().enumerate() {
-                let key = format!("{}{number:04}", records::plan_prefix(id));
-                changes.push(Change::Put { key, value, lease: None });
-            }
-        }
-        let transaction = Transaction { conditions: vec![Condition::Absent { key: records::job_key(id) }], changes };
-        match self.parts.store.transact(transaction).await? {
-            Committed::Yes { revision } => Ok(revision),
-            // Ids are never used twice: it was written, the answer was lost, and while it was asked for again another
-            // scheduler has claimed the job.
-            Committed::Refused => {
-                Err(Error::new(ErrorCode::Fenced, format!("job {id} belongs to another scheduler already; ask again")))
-            }
-        }
-    }
-
-    /// The changes that write a job's record and make this scheduler its owner.
-    fn ownership(&self, id: &JobId, record: &JobRecord) -> [Change; 2] {
-        let owner = OwnerRecord { scheduler_id: self.parts.scheduler.to_string() };
-        let lease = Some(self.parts.membership.lease());
-        [
-            Change::Put { key: records::job_key(id), value: records::encode(record), lease: None },
-            Change::Put { key: records::owner_key(id), value: records::encode(&owner), lease },
-        ]
-    }
-
-    /// Keeps the record of a statement that was carried out at once.
-    async fn commit_ended(&self, id: &JobId, record: &JobRecord) -> Result<()> {
-        let put = Change::Put { key: records::job_key(id), value: records::encode(record), lease: None };
-        self.parts.store.transact(Transaction { conditions: vec![], changes: vec![put] }).await?;
-        Ok(())
-    }
-
     async fn write_failure(&self, id: &JobId, mut record: JobRecord, owner_revision: u64, error: &Error) {
         record.set_status(JobStatus::Failed);
         record.ended_micros = records::now_micros();
         record.error_code = error.code().as_str().to_owned();
         record.error = error.message().to_owned();
-        let written = crate::dispatch::end_job(self.parts.store.as_ref(), id, owner_revision, &record).await;
+        let owner = Condition::Unchanged { key: records::owner_key(id), mod_revision: owner_revision };
+        let written = crate::dispatch::end_job(self.parts.store.as_ref(), id, vec![owner], &record).await;
         if let Err(error) = written {
             tracing::warn!(job_id = %id, %error, "the end of a job could not be written");
         }

@@ -110,6 +110,16 @@ fn lost_owner(job: &JobId, status: tonic::Status) -> Error {
     if status.metadata().contains_key(ERROR_CODE_HEADER) { error_of(status) } else { super::passing(job) }
 }
 
+/// The job passes on while its result is being read: to the client it is the same ticket, to be redeemed again.
+fn broke_off(job: &JobId, error: Error) -> Error {
+    let message = format!(
+        "the scheduler that runs job {job} was lost while it sent the result; redeem the ticket again, at any scheduler: \
+         {}",
+        error.message()
+    );
+    Error::new(ErrorCode::Fenced, message).with_source(error)
+}
+
 fn flight_error(error: FlightError) -> Error {
     match error {
         FlightError::Tonic(status) => error_of(*status),
@@ -190,9 +200,9 @@ impl Engine {
             let version = answer.metadata().get(VERSION_HEADER).and_then(|version| version.to_str().ok());
             let version = version.unwrap_or_default().to_owned();
             let part = PartStream::open(answer.into_inner()).await?;
-            let batches = part.batches.map_err(|error| match error.code() {
-                // Between schedulers: to the client it is the same ticket, to be redeemed again.
-                ErrorCode::Unavailable => Error::new(ErrorCode::Fenced, error.message()),
+            let job = job.clone();
+            let batches = part.batches.map_err(move |error| match error.code() {
+                ErrorCode::Unavailable => broke_off(&job, error),
                 _ => error,
             });
             let stream = RecordBatchStreamAdapter::new(part.schema, batches.map_err(Into::into));

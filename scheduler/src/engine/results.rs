@@ -64,6 +64,12 @@ impl Reader {
         self.done = true;
         self.dispatcher.result_fetched(self.job.clone()).await
     }
+
+    /// All of it is on its way to a client that will not say that it has arrived.
+    async fn sent(mut self) -> Result<()> {
+        self.done = true;
+        self.dispatcher.result_sent(self.job.clone()).await
+    }
 }
 
 impl Drop for Reader {
@@ -94,7 +100,8 @@ pub(super) async fn stream(
         match source.send_all(parts, first, view, &sender).await {
             // Not read to its end, or perhaps lost on its way: dropping the reader says so, and the result stays a while.
             Ok(complete) if confirms || !complete => {}
-            Ok(_) => reader.finished().await.map_err(DataFusionError::from)?,
+            // Should the connection break now, the client does not have it, and redeems the ticket again.
+            Ok(_) => reader.sent().await.map_err(DataFusionError::from)?,
             Err(error) => {
                 let _ = sender.send(Err(error.into())).await;
             }

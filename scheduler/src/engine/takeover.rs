@@ -22,6 +22,9 @@ use crate::store::{Committed, Condition, Entry, Transaction};
 
 /// Schedulers that see the same loss try at different times, each job another one first, so that they share the jobs.
 const SPREAD_MILLIS: u64 = 64;
+/// When the store was away, the owners of jobs have lost them without being lost themselves. They know best how to go on,
+/// and may have ended some: others give them so much time.
+const OWNERS_TURN: Duration = Duration::from_secs(2);
 /// Entries read from the store at a time.
 const PAGE: usize = 500;
 
@@ -29,6 +32,10 @@ impl Engine {
     /// Makes sure that a job which should have an owner has one, and that this scheduler does not believe wrongly to be
     /// it.
     pub(crate) async fn check_owner(&self, job: &JobId) -> Result<()> {
+        if self.parts.dispatcher.is_ending(job.clone()).await? {
+            // It has ended here, and the journal is about to write so.
+            return Ok(());
+        }
         match self.parts.store.get(&records::owner_key(job)).await? {
             Some(owner) => {
                 self.parts.dispatcher.fenced(job.clone(), owner.mod_revision.saturating_sub(1)).await?;
@@ -59,17 +66,22 @@ impl Engine {
         if record.local || !records::needs_owner(&record) {
             return Ok(());
         }
-        clock::sleep(self.turn(job)).await;
+        clock::sleep(self.turn(job, &record)).await;
         match self.own(job, &entry, record).await? {
             Some((record, owner_revision)) => self.take_in(job, record, owner_revision).await,
             None => Ok(()),
         }
     }
 
-    /// The job was claimed, and nobody heard of it: the store's answer was lost.
+    /// The job was submitted or claimed, and nobody heard of it: the store's answer was lost.
     async fn go_on(&self, job: &JobId, owner_revision: u64) -> Result<()> {
         let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else { return Ok(()) };
         let record: JobRecord = records::decode(&entry)?;
+        if self.refused.contains(job) {
+            let error = Error::unavailable("the client was told that the state store did not take this query");
+            self.write_failure(job, record, owner_revision, &error).await;
+            return Ok(());
+        }
         if record.local || !records::needs_owner(&record) {
             return Ok(());
         }
@@ -96,10 +108,15 @@ impl Engine {
         Ok(())
     }
 
-    fn turn(&self, job: &JobId) -> Duration {
+    fn turn(&self, job: &JobId, record: &JobRecord) -> Duration {
         let mut hasher = DefaultHasher::new();
         (job, &self.parts.scheduler).hash(&mut hasher);
-        Duration::from_millis(hasher.finish() % SPREAD_MILLIS)
+        let turn = Duration::from_millis(hasher.finish() % SPREAD_MILLIS);
+        match record.scheduler_id == self.parts.scheduler.as_str() {
+            true => Duration::ZERO,
+            false if self.parts.membership.was_away() => OWNERS_TURN + turn,
+            false => turn,
+        }
     }
 
     /// Becomes the owner; `None` if somebody else was faster. Gives the record as it is now, and the fencing token.
@@ -111,7 +128,12 @@ impl Engine {
             Condition::Absent { key: records::owner_key(job) },
         ];
         let transaction = Transaction { conditions, changes: self.ownership(job, &record).into() };
-        match self.parts.store.transact(transaction).await? {
+        let committed = self.parts.store.transact(transaction).await.inspect_err(|error| {
+            if error.code() == ErrorCode::Fenced {
+                self.parts.membership.doubt();
+            }
+        })?;
+        match committed {
             Committed::Refused => Ok(None),
             Committed::Yes { revision } => {
                 tracing::info!(job_id = %job, from = earlier, owner_revision = revision, "job claimed from a scheduler that is gone");

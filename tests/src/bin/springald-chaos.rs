@@ -15,17 +15,23 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { options } = Cli::parse();
-    let Some(report) = chaos::run(&options).await else { return ExitCode::SUCCESS };
-    let json = serde_json::to_string_pretty(&report.to_json()).unwrap_or_default();
+    let (json, good) = if options.measure {
+        let Some(measured) = chaos::measure(&options).await else { return ExitCode::SUCCESS };
+        (measured.to_json(), measured.is_within_limits())
+    } else {
+        let Some(report) = chaos::run(&options).await else { return ExitCode::SUCCESS };
+        if let Some(why) = &report.skipped {
+            println!("SKIPPED: cut_scheduler, cut_executor: {why}");
+        }
+        (report.to_json(), report.is_clean())
+    };
+    let json = serde_json::to_string_pretty(&json).unwrap_or_default();
     println!("{json}");
-    if let Some(why) = &report.skipped {
-        println!("SKIPPED: cut_scheduler, cut_executor: {why}");
-    }
     if let Some(path) = &options.json
         && let Err(error) = std::fs::write(path, json)
     {
         eprintln!("{}: {error}", path.display());
         return ExitCode::FAILURE;
     }
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -23,8 +23,10 @@ pub(crate) struct Cluster {
     /// Flight SQL of all schedulers, whichever of them live.
     pub(crate) urls: String,
     pub(crate) has_links: bool,
-    rests: Vec<Http>,
-    telemetries: Vec<Http>,
+    /// REST of the schedulers, in their order.
+    pub(crate) rests: Vec<Http>,
+    /// Metrics of the executors, in their order.
+    pub(crate) telemetries: Vec<Http>,
     etcds: Vec<Http>,
     // After the processes in it.
     _net: Net,
@@ -123,6 +125,26 @@ impl Cluster {
     pub(crate) fn healthy(&self, role: Role) -> Vec<usize> {
         let healthy = self.nodes.iter().enumerate().filter(|(_, node)| node.role == role && node.ailment.is_none());
         healthy.map(|(number, _)| number).collect()
+    }
+
+    /// All nodes of a role.
+    pub(crate) fn all(&self, role: Role) -> Vec<usize> {
+        let all = self.nodes.iter().enumerate().filter(|(_, node)| node.role == role);
+        all.map(|(number, _)| number).collect()
+    }
+
+    /// Has a scheduler tell an executor to drain; false if none does.
+    pub(crate) async fn drain(&mut self, executor: usize) -> bool {
+        let Some(id) = self.nodes[executor].id() else { return false };
+        let schedulers = self.all(Role::Scheduler);
+        let path = format!("/api/v1/executors/{id}/drain");
+        for (number, rest) in schedulers.iter().zip(&self.rests) {
+            if self.nodes[*number].ailment.is_none() && rest.post_status(&path, &json!({})).await == Ok(202) {
+                self.nodes[executor].leaves();
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits until nothing is left of all that ran. The error says what is.

@@ -18,6 +18,8 @@ const HUNG_AFTER: Duration = Duration::from_secs(180);
 pub(crate) struct Tally {
     pub(crate) queries: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// Those of the failed that were not accepted, because etcd was away for too long.
+    pub(crate) refused: AtomicU64,
     pub(crate) wrong: AtomicU64,
     pub(crate) hung: AtomicU64,
 }
@@ -69,7 +71,12 @@ async fn run(client: &Client, query: &Query, scale: Scale, tally: &Tally) {
             Ok(()) => (None, String::new()),
             Err(mismatch) => (Some(&tally.wrong), mismatch.to_string()),
         },
-        Ok(Err(error)) => (Some(&tally.failed), format!("[{}] {error}", error.code())),
+        Ok(Err(error)) => {
+            if error.to_string().contains("scheduler.commit_timeout") {
+                tally.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            (Some(&tally.failed), format!("[{}] {error}", error.code()))
+        }
         Err(_) => (Some(&tally.hung), format!("no answer within {HUNG_AFTER:?}")),
     };
     tally.queries.fetch_add(1, Ordering::Relaxed);

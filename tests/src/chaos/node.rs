@@ -1,6 +1,7 @@
 //! One process of the cluster that is tormented: it can be killed, stopped, cut off and started again.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -19,6 +20,8 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ailment {
     Dead,
+    /// It was told to end, at this time, and does so by itself.
+    Leaving(Instant),
     Stopped,
     CutOff,
 }
@@ -54,7 +57,20 @@ impl Node {
     /// Asks it to end, as an orchestrator does that replaces it.
     pub(crate) fn terminate(&mut self) {
         self.process.signal("TERM");
-        self.ailment = Some(Ailment::Dead);
+        self.leaves();
+    }
+
+    /// It was told to end, by whomever.
+    pub(crate) fn leaves(&mut self) {
+        self.ailment = Some(Ailment::Leaving(Instant::now()));
+    }
+
+    /// True while it ends by itself, for no longer than `deadline`.
+    pub(crate) fn is_leaving(&mut self, deadline: Duration) -> bool {
+        match self.ailment {
+            Some(Ailment::Leaving(since)) => self.process.is_running() && since.elapsed() < deadline,
+            _ => false,
+        }
     }
 
     /// Stops it, as a machine does that swaps or is migrated.
@@ -73,7 +89,7 @@ impl Node {
     /// Makes good what was done to it.
     pub(crate) fn heal(&mut self) {
         match self.ailment.take() {
-            Some(Ailment::Dead) => {
+            Some(Ailment::Dead | Ailment::Leaving(_)) => {
                 self.process.kill();
                 let fresh = spawn(self.role, &self.name, &self.host, &self.arguments);
                 self.past.push(std::mem::replace(&mut self.process, fresh));
@@ -87,6 +103,17 @@ impl Node {
     /// The running process.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The id in the cluster of the running process; `None` for etcd, and for one that has not got that far.
+    pub(crate) fn id(&self) -> Option<String> {
+        let (message, field) = match self.role {
+            Role::Scheduler => ("scheduler started", "scheduler_id"),
+            Role::Executor => ("executor started", "executor_id"),
+            Role::Etcd => return None,
+        };
+        let started = self.process.events().into_iter().find(|event| event["message"] == message)?;
+        started[field].as_str().map(str::to_owned)
     }
 
     /// The running process, to look at.

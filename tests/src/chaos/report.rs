@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::load::Tally;
+use super::losses::Harm;
 use super::node::{Node, Role};
 
 /// Result of a run.
@@ -17,6 +17,8 @@ pub struct Report {
     pub queries: u64,
     /// Queries that ended with an error.
     pub failed: u64,
+    /// Those of the failed that were not accepted, because etcd was away for longer than `scheduler.commit_timeout`.
+    pub refused: u64,
     /// Queries with a wrong answer.
     pub wrong: u64,
     /// Queries without an answer after three minutes.
@@ -27,6 +29,10 @@ pub struct Report {
     pub skipped: Option<String>,
     /// Milliseconds from the loss of a scheduler until each of its jobs went on elsewhere, ascending.
     pub takeover_millis: Vec<i64>,
+    /// Milliseconds until a scheduler noticed that an executor's process had died, ascending.
+    pub process_loss_millis: Vec<i64>,
+    /// Milliseconds until a scheduler noticed that an executor was stopped or cut off, ascending.
+    pub link_loss_millis: Vec<i64>,
     /// Tasks that ran or were finished when their scheduler was lost, and were kept.
     pub adopted: u64,
     /// Tasks that ran again because an executor was lost.
@@ -35,27 +41,12 @@ pub struct Report {
     pub fenced: u64,
     /// What was left when nothing ran any more; `None`: nothing.
     pub left: Option<String>,
+    /// Nothing was lost but what was told to leave: then nothing may be done twice.
+    pub planned: bool,
     /// Minutes of faults.
     pub minutes: f64,
     /// The seed of the choices.
     pub seed: u64,
-}
-
-/// What was done to the cluster.
-#[derive(Debug, Default)]
-pub(crate) struct Harm {
-    /// Faults by kind.
-    pub(crate) faults: BTreeMap<&'static str, u64>,
-    pub(crate) losses: Vec<Loss>,
-}
-
-/// A scheduler was lost at this time.
-#[derive(Clone, Debug)]
-pub(crate) struct Loss {
-    pub(crate) scheduler_id: String,
-    pub(crate) at: DateTime<Utc>,
-    /// When it was there again; `None`: never, a process that is started again is another scheduler.
-    pub(crate) back_at: Option<DateTime<Utc>>,
 }
 
 impl Report {
@@ -76,69 +67,61 @@ impl Report {
         Self {
             queries: count(&tally.queries),
             failed: count(&tally.failed),
+            refused: count(&tally.refused),
             wrong: count(&tally.wrong),
             hung: count(&tally.hung),
+            takeover_millis: harm.takeovers(&events),
+            process_loss_millis: harm.noticed(&["kill_executor"], &cluster.nodes),
+            link_loss_millis: harm.noticed(&["stop_executor", "cut_executor"], &cluster.nodes),
             faults: harm.faults,
             skipped: (!cluster.has_links).then(|| no_links.to_owned()),
-            takeover_millis: takeovers(&events, &harm.losses),
             adopted: sum("job taken over", "adopted"),
             recomputed: sum("tasks of a lost executor run again", "tasks") + sum("job taken over", "outputs_lost"),
             fenced: named("this scheduler does not own the job any more").count() as u64,
             left,
+            planned: false,
             minutes,
             seed,
         }
     }
 
-    /// True if no query was lost and nothing is left.
+    /// True if no query was lost (but those that an etcd which was away for too long could not take), nothing is left, and
+    /// nothing was done twice that need not be.
     pub fn is_clean(&self) -> bool {
-        self.queries > 0 && self.failed + self.wrong + self.hung == 0 && self.left.is_none()
+        let lost = self.failed - self.refused + self.wrong + self.hung;
+        self.queries > 0 && lost == 0 && self.left.is_none() && !(self.planned && self.recomputed > 0)
     }
 
     /// The 99th percentile of the takeovers; 0 without any.
     pub fn takeover_p99_millis(&self) -> i64 {
-        let rank = (self.takeover_millis.len() * 99).div_ceil(100);
-        rank.checked_sub(1).and_then(|last| self.takeover_millis.get(last)).copied().unwrap_or_default()
+        percentile(&self.takeover_millis, 99)
     }
 
     /// As JSON.
     pub fn to_json(&self) -> Value {
         json!({
-            "queries": self.queries, "failed": self.failed, "wrong": self.wrong, "hung": self.hung,
-            "faults": self.faults, "skipped": self.skipped,
+            "queries": self.queries, "failed": self.failed, "refused": self.refused, "wrong": self.wrong,
+            "hung": self.hung, "faults": self.faults, "skipped": self.skipped,
             "takeovers": self.takeover_millis.len(), "takeover_p99_millis": self.takeover_p99_millis(),
+            "takeover_p50_millis": percentile(&self.takeover_millis, 50),
             "takeover_max_millis": self.takeover_millis.last(),
-            "takeover_p50_millis": self.takeover_millis.get(self.takeover_millis.len() / 2),
+            "executor_loss_process_millis": spread(&self.process_loss_millis),
+            "executor_loss_link_millis": spread(&self.link_loss_millis),
             "adopted_tasks": self.adopted, "recomputed_tasks": self.recomputed, "fenced_jobs": self.fenced,
             "left": self.left, "minutes": self.minutes, "seed": self.seed,
         })
     }
 }
 
-/// A scheduler that is back for so long loses a job for another reason than that it was away, as a store that hangs.
-const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
+/// Of ascending values, the one that so many of a hundred do not exceed; 0 of none.
+fn percentile(ascending: &[i64], percent: usize) -> i64 {
+    let rank = (ascending.len() * percent).div_ceil(100);
+    rank.checked_sub(1).and_then(|last| ascending.get(last)).copied().unwrap_or_default()
+}
 
-/// For each job that was taken over: the time since its scheduler was lost.
-fn takeovers(events: &[Value], losses: &[Loss]) -> Vec<i64> {
-    let time = |event: &Value| event["timestamp"].as_str()?.parse::<DateTime<Utc>>().ok();
-    let mut millis = vec![];
-    for claimed in events.iter().filter(|event| event["message"] == "job claimed from a scheduler that is gone") {
-        let Some(claimed_at) = time(claimed) else { continue };
-        let went_on = events
-            .iter()
-            .filter(|event| event["message"] == "job taken over" && event["job_id"] == claimed["job_id"])
-            .filter_map(time)
-            .filter(|at| *at >= claimed_at)
-            .min();
-        let lost = losses.iter().filter(|loss| {
-            claimed["from"] == loss.scheduler_id.as_str()
-                && loss.at <= claimed_at
-                && loss.back_at.is_none_or(|back| claimed_at <= back + AFTERMATH)
-        });
-        if let (Some(went_on), Some(lost)) = (went_on, lost.map(|loss| loss.at).max()) {
-            millis.push((went_on - lost).num_milliseconds());
-        }
-    }
-    millis.sort_unstable();
-    millis
+fn spread(ascending: &[i64]) -> Value {
+    json!({
+        "count": ascending.len(), "p50": percentile(ascending, 50), "p99": percentile(ascending, 99),
+        "max": ascending.last(),
+    })
 }

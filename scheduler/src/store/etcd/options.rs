@@ -103,10 +103,10 @@ impl EtcdOptions {
         match (url.scheme(), &self.tls) {
             ("http", None) | ("https", Some(_)) => Ok(()),
             ("http", Some(_)) => {
-                Err(Error::invalid(format!("etcd URL {name:?} must be https, since TLS is configured")))
+                Err(Error::invalid(format!("etcd URL {name:?} must be https, since cluster.etcd_ca_file is set")))
             }
             ("https", None) => {
-                Err(Error::invalid(format!("etcd URL {name:?} needs the certificate authority for TLS")))
+                Err(Error::invalid(format!("etcd URL {name:?} needs a certificate authority (cluster.etcd_ca_file)")))
             }
             (other, _) => Err(Error::invalid(format!("etcd URL {name:?} has scheme {other:?}: use http or https"))),
         }
