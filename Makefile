@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
 CARGO_FLAGS := --release --workspace --locked
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench chaos test build setup format lint unit settings clean
+.PHONY: demo bench chaos test build setup format lint unit settings reference clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -41,6 +41,12 @@ unit: build
 settings: build
 	@mkdir -p docs
 	env -i $(SPRINGALD) standalone --generate-config > docs/settings.yaml
+
+# Pages of docs/ that are made from the code: events, metrics.
+reference: build
+	@mkdir -p docs
+	$(SPRINGALD) reference events > docs/events.md
+	$(SPRINGALD) reference metrics > docs/metrics.md
 
 clean:
 	cargo clean

@@ -32,9 +32,24 @@ pub enum Command {
     Demo(DemoOptions),
     /// Runs the TPC-H queries on Springald and on DataFusion in one process, side by side, and compares the times.
     Bench(BenchOptions),
+    /// Writes a page of the reference, as docs/ has it.
+    #[command(hide = true)]
+    Reference {
+        /// Which page.
+        page: Page,
+    },
     /// The process that `bench` runs DataFusion in.
     #[command(hide = true)]
     BenchWorker(WorkerOptions),
+}
+
+/// A page of the reference that is made from the code.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Page {
+    /// docs/events.md.
+    Events,
+    /// docs/metrics.md.
+    Metrics,
 }
 
 /// Where settings come from: the file, then the environment (SPRINGALD_<SECTION>_<NAME>), then flags.

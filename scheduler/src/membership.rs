@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::SchedulerId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::SchedulerRecord;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::clock;
 use crate::follow::{Update, follow};
+use crate::metrics::springald_store as metrics;
 use crate::records;
 use crate::store::{Change, Entry, LeaseId, StateStore, Transaction, WatchEvent};
 
@@ -44,7 +46,7 @@ impl Membership {
             shutdown.run_until_cancelled(keep(store.as_ref(), &key, &record, ttl, &sender)).await;
             let last = *sender.borrow();
             if let Err(error) = store.revoke_lease(last).await {
-                tracing::warn!(%error, "the lease could not be given back; it ends by itself");
+                tracing::warn!(event = names::LEASE_REVOKE_FAILED, %error, "the lease could not be given back; it ends by itself");
             }
         });
         Ok(Self { lease })
@@ -70,16 +72,18 @@ async fn keep(store: &dyn StateStore, key: &str, record: &Bytes, ttl: Duration, 
         match store.keep_alive(current).await {
             Ok(()) => {}
             Err(error) if error.code() == ErrorCode::Fenced => {
-                tracing::warn!("the lease was lost; joining again");
+                metrics::leases_lost_total().inc();
+                tracing::warn!(event = names::LEASE_LOST, "the lease was lost; joining again");
                 match enter(store, key, record, ttl).await {
                     Ok(fresh) => {
                         lease.send_replace(fresh);
+                        tracing::info!(event = names::LEASE_REJOINED, "joined again");
                     }
-                    Err(error) => tracing::warn!(%error, "could not join again"),
+                    Err(error) => tracing::warn!(event = names::LEASE_REJOIN_FAILED, %error, "could not join again"),
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the lease could not be renewed");
+                tracing::warn!(event = names::LEASE_RENEWAL_FAILED, %error, "the lease could not be renewed");
                 clock::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
@@ -107,7 +111,7 @@ async fn watch_addresses(
     let (sender, receiver) = watch::channel(BTreeMap::new());
     let read = move |entry: &Entry| {
         let record: SchedulerRecord = records::decode(entry)
-            .inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out"))
+            .inspect_err(|error| tracing::warn!(event = names::SCHEDULER_RECORD_DAMAGED, %error, "a scheduler's record is left out"))
             .ok()?;
         Some((record.scheduler_id.parse().ok()?, address(record)?))
     };

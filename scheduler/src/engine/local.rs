@@ -13,6 +13,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, JobStatus};
 
 use super::{Engine, ended, statement};
@@ -149,7 +150,7 @@ impl Engine {
 
     async fn failed(&self, id: &JobId, error: Error) -> Error {
         if let Err(unwritten) = self.end_local(id, Some(error.clone())).await {
-            tracing::warn!(job_id = %id, error = %unwritten, "the end of a job could not be written");
+            tracing::warn!(event = names::JOB_END_UNWRITTEN, job_id = %id, error = %unwritten, "the end of a job could not be written");
         }
         error
     }
@@ -178,7 +179,7 @@ impl Drop for LocalEnd {
         // Bounded by the store's own deadline; the answer does not wait for it.
         tokio::spawn(async move {
             if let Err(unwritten) = write_end(store.as_ref(), &id, error).await {
-                tracing::warn!(job_id = %id, error = %unwritten, "the end of a job could not be written");
+                tracing::warn!(event = names::JOB_END_UNWRITTEN, job_id = %id, error = %unwritten, "the end of a job could not be written");
             }
         });
     }
@@ -201,5 +202,7 @@ async fn write_end(store: &dyn crate::store::StateStore, id: &JobId, error: Opti
         record.error_code = error.code().as_str().to_owned();
         record.error = error.message().to_owned();
     }
-    crate::dispatch::end_job(store, id, owner.mod_revision, &record).await
+    crate::dispatch::end_job(store, id, owner.mod_revision, &record).await?;
+    crate::job_events::finished(&record, None, false);
+    Ok(())
 }

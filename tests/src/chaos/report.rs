@@ -120,7 +120,7 @@ const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
 
 /// For each job that was taken over: the time since its scheduler was lost.
 fn takeovers(events: &[Value], losses: &[Loss]) -> Vec<i64> {
-    let time = |event: &Value| event["timestamp"].as_str()?.parse::<DateTime<Utc>>().ok();
+    let time = |event: &Value| event["ts"].as_str()?.parse::<DateTime<Utc>>().ok();
     let mut millis = vec![];
     for claimed in events.iter().filter(|event| event["message"] == "job claimed from a scheduler that is gone") {
         let Some(claimed_at) = time(claimed) else { continue };
