@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use springald_bench::bench::{BenchOptions, WorkerOptions};
 use springald_bench::demo::DemoOptions;
 use springald_client::shell::ShellOptions;
+use springald_deploy::cluster::ClusterCommand;
+use springald_deploy::setup::SetupOptions;
 
 /// A distributed SQL engine that loses no query.
 #[derive(Parser)]
@@ -38,6 +40,12 @@ pub enum Command {
         /// Which page.
         page: Page,
     },
+    /// Starts and ends a cluster of processes on this machine, with what stands around it.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// What carries events to ClickHouse.
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
     /// The process that `bench` runs DataFusion in.
     #[command(hide = true)]
     BenchWorker(WorkerOptions),
@@ -50,6 +58,12 @@ pub enum Page {
     Events,
     /// docs/metrics.md.
     Metrics,
+}
+
+#[derive(Subcommand)]
+pub enum PipelineCommand {
+    /// Makes the stream of events in NATS and the tables in ClickHouse, or brings them up to date. Can be run again.
+    Setup(SetupOptions),
 }
 
 /// Where settings come from: the file, then the environment (SPRINGALD_<SECTION>_<NAME>), then flags.

@@ -1,6 +1,7 @@
 //! What each role starts, and how it ends.
 
 mod bench;
+mod cluster;
 mod demo;
 mod executor;
 mod reference;
@@ -33,6 +34,8 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(options).await,
         Command::Bench(options) => bench::run(options).await,
         Command::Reference { page } => reference::run(page),
+        Command::Cluster(command) => cluster::run(command).await,
+        Command::Pipeline(command) => cluster::set_up(command).await,
         Command::BenchWorker(options) => bench::work(options).await,
     }
 }
