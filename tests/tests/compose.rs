@@ -29,7 +29,7 @@ fn merged(value: Value) -> Value {
         all.extend(base);
     }
     for (key, value) in mapping {
-        if key != "<<".into() {
+        if text(&key) != "<<" {
             all.insert(key, merged(value));
         }
     }
@@ -74,7 +74,8 @@ fn given_the_services_then_images_have_versions_and_those_that_stay_have_health_
 #[test]
 fn given_the_services_then_files_and_volumes_are_there_and_no_port_is_taken_twice() {
     let compose = compose();
-    let declared: BTreeSet<&str> = compose["volumes"].as_mapping().expect("volumes").keys().map(text).collect();
+    let declared: BTreeSet<&str> =
+        compose["volumes"].as_mapping().expect("volumes").iter().map(|(name, _)| text(name)).collect();
     let (mut used, mut ports) = (BTreeSet::new(), BTreeSet::new());
     for (name, service) in services(&compose) {
         for volume in texts(&service["volumes"]) {

@@ -27,8 +27,10 @@ use crate::servers::ClickHouse;
 use crate::wait::{eventually, same};
 use crate::{tpch, workspace};
 
-/// How long the last events may take to arrive.
+/// How long the last events may take to arrive, and how many arrive in a second at least: a NATS server that writes through to
+/// the disk for each of them takes some hundreds.
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(180);
+const LEAST_PER_SECOND: u64 = 200;
 
 /// Why there is no report.
 #[derive(Debug)]
@@ -85,7 +87,8 @@ async fn measure(stack: &mut Stack, options: &Options) -> Result<Report, String>
     }
     writer.await.map_err(|error| error.to_string())??;
     drop(client);
-    stack.arrived(options.restart == Restart::Kill).await
+    let deadline = ARRIVAL_DEADLINE + Duration::from_secs(options.events / LEAST_PER_SECOND);
+    stack.arrived(options.restart == Restart::Kill, deadline).await
 }
 
 /// Everything that runs.
@@ -131,11 +134,11 @@ impl Stack {
     }
 
     /// Waits until every line of the files has arrived, or, if that cannot be promised, nothing arrives any more.
-    async fn arrived(&self, may_lose: bool) -> Result<Report, String> {
+    async fn arrived(&self, may_lose: bool, deadline: Duration) -> Result<Report, String> {
         let loss = query("loss.sql");
         let since = ("since", "2020-01-01 00:00:00");
         let mut earlier = (u64::MAX, 0);
-        let (written, rows) = eventually("the events arrive", ARRIVAL_DEADLINE, async || {
+        let (written, rows) = eventually("the events arrive", deadline, async || {
             let written = lines(&self.directory.join("events"))?;
             let rows = self.clickhouse.rows(&loss, &[since]).await;
             let arrived = sum(&rows, "arrived");
