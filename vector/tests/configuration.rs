@@ -153,10 +153,36 @@ fn given_a_row_then_it_has_the_columns_of_its_table_and_no_others() {
 }
 
 #[test]
-fn given_a_vector_when_it_validates_both_configurations_then_it_takes_them() {
+fn given_the_unit_tests_of_vector_when_the_compiler_runs_them_then_they_hold() {
+    for name in CONFIGS {
+        let transforms = config(name)["transforms"].clone();
+        let tests = config(&format!("unit/{name}"))["tests"].clone();
+        for test in tests.as_sequence().expect("tests") {
+            let (input, output) = (&test["inputs"][0], &test["outputs"][0]);
+            let transform = text(&input["insert_at"]);
+            let file = text(&transforms[transform]["file"]).replace("/etc/vector/vrl", "vrl");
+            let mut program = Program::load(&folder().join(file)).unwrap_or_else(|error| panic!("{error}"));
+            let event = serde_json::to_value(&input["log_fields"]).expect("JSON");
+            let (result, from) = match program.run(event.clone()) {
+                springald_vector::Outcome::Passed(event) => (event, transform.to_owned()),
+                springald_vector::Outcome::Refused(_) => (event, format!("{transform}.dropped")),
+            };
+            assert_eq!(text(&output["extract_from"]), from, "{name}: {}", text(&test["name"]));
+            let condition = text(&output["conditions"][0]["source"]);
+            let mut holds = Program::compile(name, condition).unwrap_or_else(|error| panic!("{error}"));
+            assert!(holds.holds(&result), "{name}: {}: {condition}\n{result}", text(&test["name"]));
+        }
+    }
+}
+
+#[test]
+fn given_a_vector_when_it_validates_and_tests_both_configurations_then_they_pass() {
     let vector = std::env::var_os("VECTOR_BIN").map_or_else(|| PathBuf::from("vector"), PathBuf::from);
     if Command::new(&vector).arg("--version").output().is_err() {
-        println!("SKIPPED: vector validate: there is no {} (VECTOR_BIN, or in the PATH)", vector.display());
+        println!(
+            "SKIPPED: vector validate and vector test: there is no {} (VECTOR_BIN, or in the PATH)",
+            vector.display()
+        );
         return;
     }
     let data = std::env::temp_dir().join(format!("springald-vector-{}", std::process::id()));
