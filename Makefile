@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
 CARGO_FLAGS := --release --workspace --locked
+VRL_FLAGS := --locked --manifest-path vector/Cargo.toml
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench chaos test build setup format lint unit settings clean
+.PHONY: demo bench chaos observe test build setup format lint unit vrl settings reference dashboards clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -18,6 +19,10 @@ bench: build
 chaos: build
 	@$(CARGO_TARGET_DIR)/release/springald-chaos $(ARGS)
 
+# A cluster with the whole pipeline of events, and what arrives: make observe ARGS="--json out.json"; SKIPPED without Vector.
+observe: build
+	@$(CARGO_TARGET_DIR)/release/springald-observe $(ARGS)
+
 # Everything that must hold before a change lands.
 test: setup format lint unit
 
@@ -30,17 +35,34 @@ setup:
 
 format:
 	cargo fmt --all --check
+	cargo fmt --manifest-path vector/Cargo.toml --check
 
 lint:
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy $(VRL_FLAGS) --all-targets -- -D warnings
 
-unit: build
+unit: build vrl
 	cargo test $(CARGO_FLAGS)
+
+# The programs of the pipeline: a workspace of its own, see vector/Cargo.toml.
+vrl: setup
+	cargo build $(VRL_FLAGS)
+	cargo test $(VRL_FLAGS)
 
 # The settings reference, from the settings' own documentation.
 settings: build
 	@mkdir -p docs
 	env -i $(SPRINGALD) standalone --generate-config > docs/settings.yaml
+
+# Pages of docs/ that are made from the code: events, metrics.
+reference: build
+	@mkdir -p docs
+	$(SPRINGALD) reference events > docs/events.md
+	$(SPRINGALD) reference metrics > docs/metrics.md
+
+# Grafana's dashboards, from the script that describes them.
+dashboards:
+	python3 deploy/grafana/generate.py
 
 clean:
 	cargo clean

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use springald_bench::bench::{BenchOptions, WorkerOptions};
 use springald_bench::demo::DemoOptions;
 use springald_client::shell::ShellOptions;
+use springald_deploy::cluster::ClusterCommand;
+use springald_deploy::setup::SetupOptions;
 
 /// A distributed SQL engine that loses no query.
 #[derive(Parser)]
@@ -32,9 +34,36 @@ pub enum Command {
     Demo(DemoOptions),
     /// Runs the TPC-H queries on Springald and on DataFusion in one process, side by side, and compares the times.
     Bench(BenchOptions),
+    /// Writes a page of the reference, as docs/ has it.
+    #[command(hide = true)]
+    Reference {
+        /// Which page.
+        page: Page,
+    },
+    /// Starts and ends a cluster of processes on this machine, with what stands around it.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// What carries events to ClickHouse.
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
     /// The process that `bench` runs DataFusion in.
     #[command(hide = true)]
     BenchWorker(WorkerOptions),
+}
+
+/// A page of the reference that is made from the code.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Page {
+    /// docs/events.md.
+    Events,
+    /// docs/metrics.md.
+    Metrics,
+}
+
+#[derive(Subcommand)]
+pub enum PipelineCommand {
+    /// Makes the stream of events in NATS and the tables in ClickHouse, or brings them up to date. Can be run again.
+    Setup(SetupOptions),
 }
 
 /// Where settings come from: the file, then the environment (SPRINGALD_<SECTION>_<NAME>), then flags.

@@ -9,6 +9,9 @@ mod roles;
 use std::process::ExitCode;
 
 use clap::Parser;
+use springald_core::error::Error;
+use springald_core::secrets;
+use springald_core::telemetry::{self, events::names};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,16 +26,22 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(roles::run(cli.command)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("springald: [{}] {error}", error.code());
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                eprintln!("  caused by: {next}");
-                cause = next.source();
-            }
-            ExitCode::FAILURE
-        }
+    let ended = runtime.block_on(roles::run(cli.command));
+    let code = ended.unwrap_or_else(|error| {
+        tell(&error);
+        ExitCode::FAILURE
+    });
+    runtime.block_on(telemetry::shutdown());
+    code
+}
+
+/// Says why the process ends: to whoever started it, and to whoever reads its events.
+fn tell(error: &Error) {
+    tracing::error!(event = names::PROCESS_FAILED, error_code = error.code().as_str(), %error, "the process ends");
+    eprintln!("springald: [{}] {error}", error.code());
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        eprintln!("  caused by: {}", secrets::text(&next.to_string()));
+        cause = next.source();
     }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 
+use crate::secrets;
+
 /// Result with Springald's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -96,6 +98,19 @@ pub enum FailureClass {
     Fatal,
 }
 
+impl FailureClass {
+    /// Its name in events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::InputLost => "input_lost",
+            Self::ExecutorLost => "executor_lost",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
 /// An error with a stable code, a message for the user, and its cause.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -105,9 +120,10 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that says `message`: what was being done, what went wrong, what the user can change.
+    /// An error that says `message`: what was being done, what went wrong, what the user can change. Secrets in it are
+    /// replaced: errors are shown everywhere.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), source: None }
+        Self { code, message: secrets::owned(message.into()), source: None }
     }
 
     /// [`ErrorCode::Invalid`].
@@ -145,7 +161,7 @@ impl Error {
     /// Puts what was being done before the message: `reading table t: …`.
     #[must_use]
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
-        self.message = format!("{doing}: {}", self.message);
+        self.message = format!("{}: {}", secrets::text(&doing.to_string()), self.message);
         self
     }
 

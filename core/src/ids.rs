@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -105,6 +106,12 @@ string_id!(
     ClusterName,
     "cluster name"
 );
+
+/// What names a secret id, as that of a session, where people and other systems see it: the same for the same id.
+pub fn fingerprint(id: &str) -> String {
+    let digest = Sha256::digest(id.as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A stage of a job, numbered from 1 in the order in which the planner cut them: inputs before readers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,5 +10,6 @@ pub mod error;
 pub mod exchange;
 pub mod ids;
 pub mod object_stores;
+pub mod secrets;
 pub mod settings;
 pub mod telemetry;

@@ -27,6 +27,18 @@ pub(crate) fn failed(error: DataFusionError) -> control::Failed {
     }
 }
 
+/// The class's name in events.
+pub(crate) fn class_name(class: control::FailureClass) -> &'static str {
+    let known = match class {
+        control::FailureClass::Transient => FailureClass::Transient,
+        control::FailureClass::InputLost => FailureClass::InputLost,
+        control::FailureClass::ExecutorLost => FailureClass::ExecutorLost,
+        control::FailureClass::OutOfMemory => FailureClass::OutOfMemory,
+        control::FailureClass::Fatal | control::FailureClass::Unspecified => FailureClass::Fatal,
+    };
+    known.as_str()
+}
+
 /// What DataFusion's disk manager says when its limit is reached: in words only, and with a setting that is not ours.
 const OPERATORS_LIMIT: &str = "datafusion.runtime.max_temp_directory_size";
 

@@ -46,6 +46,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
 use springald_core::settings::{ByteSize, ExecutorSettings};
+use springald_core::telemetry::events::names;
 use springald_proto::control::Hello;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -155,7 +156,8 @@ impl Executor {
         tracker.spawn(supervisor.run());
         let stats = Arc::new(StatsSource { store, pool, slots: slots.clone(), tasks: tasks.clone(), status, memory });
         tracker.spawn(Arc::clone(&stats).publish(cancel.clone()));
-        tracing::info!(executor_id = %id, address = advertised, slots = slots.total(), %memory, "executor started");
+        tracing::info!(event = names::EXECUTOR_STARTED, executor_id = %id, address = advertised, slots = slots.total(),
+            memory_bytes = memory.0, version = env!("CARGO_PKG_VERSION"), "executor started");
         let _cancel_when_dropped = cancel.clone().drop_guard();
         Ok(Self {
             address,
@@ -207,11 +209,17 @@ impl Executor {
     pub async fn drain(&self, deadline: Duration) {
         self.tasks.drain();
         let stats = self.stats.now();
-        tracing::info!(running = stats.running_tasks, pieces = stats.exchange_pieces, "draining");
+        tracing::info!(
+            event = names::EXECUTOR_DRAINING,
+            running_tasks = stats.running_tasks,
+            pieces = stats.exchange_pieces,
+            "draining"
+        );
         if tokio::time::timeout(deadline, self.stats.drained()).await.is_err() {
             let stats = self.stats.now();
             tracing::warn!(
-                running = stats.running_tasks,
+                event = names::EXECUTOR_DRAIN_TIMED_OUT,
+                running_tasks = stats.running_tasks,
                 pieces = stats.exchange_pieces,
                 "not drained in time (executor.drain_deadline); leaving all the same"
             );
@@ -224,20 +232,33 @@ impl Executor {
         self.tasks.drain();
         let idle = self.stats.idle(&self.cancel);
         if tokio::time::timeout(deadline, idle).await.is_err() {
-            tracing::warn!(running = self.tasks.running(), "stopping the tasks that still run");
+            tracing::warn!(
+                event = names::EXECUTOR_TASKS_STOPPED,
+                running_tasks = self.tasks.running(),
+                "stopping the tasks that still run"
+            );
             self.tasks.abort_all();
         }
         self.cancel.cancel();
         self.tracker.close();
         if tokio::time::timeout(ABORT_WAIT, self.tracker.wait()).await.is_err() {
-            tracing::warn!(running = self.tasks.running(), "tasks did not stop in time; leaving them behind");
+            tracing::warn!(
+                event = names::EXECUTOR_TASKS_LEFT_BEHIND,
+                running_tasks = self.tasks.running(),
+                "tasks did not stop in time; leaving them behind"
+            );
         }
         drop(self.compute);
         let spill_dir = self.spill_dir;
         // Fails only when the runtime is shutting down; the directory is deleted then too.
         let _ = tokio::task::spawn_blocking(move || drop(spill_dir)).await;
-        tracing::info!("executor stopped");
+        tracing::info!(event = names::EXECUTOR_STOPPED, "executor stopped");
     }
+}
+
+/// Makes the metrics known, so that they are listed before anything happens.
+pub fn register_metrics() {
+    drop(metrics::springald_executor::slots());
 }
 
 async fn make_spill_dir(settings: &ExecutorSettings, id: &ExecutorId) -> Result<SpillDir> {

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use foundations::telemetry::metrics::{Counter, Gauge, metrics};
+use foundations::telemetry::metrics::{Counter, Gauge, Histogram, HistogramBuilder, metrics};
 
 /// The metrics, `springald_executor_…`.
 #[metrics(unprefixed)]
@@ -16,12 +16,25 @@ pub(crate) mod springald_executor {
     pub fn slots_free() -> Gauge;
     /// Tasks that ended, by outcome: succeeded, failed, aborted.
     pub fn tasks_total(outcome: &'static str) -> Counter;
+    /// Task attempts that failed, by class: transient, input_lost, executor_lost, out_of_memory, fatal.
+    pub fn task_failures_total(class: &'static str) -> Counter;
+    /// Time that tasks ran which have succeeded.
+    #[ctor = HistogramBuilder { buckets: &[0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0] }]
+    pub fn task_seconds() -> Histogram;
+    /// Bytes that such tasks wrote to disk, their operators and their output.
+    pub fn task_spilled_bytes_total() -> Counter;
     /// Tasks that run.
     pub fn tasks_running() -> Gauge;
     /// Outcomes that no scheduler has acknowledged yet.
     pub fn outcomes_pending() -> Gauge;
     /// Schedulers with a control stream to this process.
     pub fn schedulers_connected() -> Gauge;
+    /// Control streams that were opened: more than schedulers, where they are opened again.
+    pub fn streams_opened_total() -> Counter;
+    /// Control streams that broke.
+    pub fn streams_broken_total() -> Counter;
+    /// Fetches from peers that got nothing at first and were tried again.
+    pub fn fetches_retried_total() -> Counter;
     /// Pieces of stage outputs that are kept.
     pub fn exchange_pieces() -> Gauge;
     /// Bytes of stage outputs in memory.

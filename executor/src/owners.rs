@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use springald_core::ids::{JobId, SchedulerId};
+use springald_core::telemetry::events::names;
 use springald_proto::control;
 
 use crate::tasks::Scheduler;
@@ -29,7 +30,7 @@ impl Owners {
     /// what was to be reported to an earlier one is forgotten: the new one asks for all there is.
     pub(crate) fn obey(&mut self, job: &JobId, scheduler: &Scheduler, revision: u64) -> bool {
         if !self.allows(job, revision) {
-            tracing::warn!(job_id = %job, scheduler_id = %scheduler.id, owner_revision = revision,
+            tracing::warn!(event = names::OWNER_DISOBEYED, job_id = %job, scheduler_id = %scheduler.id, owner_revision = revision,
                 "a scheduler that does not own the job any more was not obeyed");
             return false;
         }

@@ -20,6 +20,7 @@ use springald_core::codec::decode_plan;
 use springald_core::error::{Error, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::{JobId, StageId};
+use springald_core::telemetry::events::names;
 use springald_proto::control;
 
 use crate::exchange::input::Locations;
@@ -164,7 +165,13 @@ fn session_config(settings: &HashMap<String, String>) -> SessionConfig {
     for (key, value) in settings {
         if let Err(error) = options.set(key, value) {
             let error = DataFusionError::strip_backtrace(&error);
-            tracing::warn!(setting = key, value, error, "a setting of the plan is left out");
+            tracing::warn!(
+                event = names::PLAN_SETTING_IGNORED,
+                setting = key,
+                value,
+                error,
+                "a setting of the plan is left out"
+            );
         }
     }
     SessionConfig::from(options)

@@ -10,6 +10,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use springald_core::error::{Error, ErrorCode};
+use springald_core::telemetry::events::names;
 
 /// Files that are named; of more, only the number.
 const MAX_NAMED: usize = 3;
@@ -71,7 +72,7 @@ fn files(plan: &Arc<dyn ExecutionPlan>, partitions: &[u32]) -> BTreeSet<String> 
         Ok(TreeNodeRecursion::Continue)
     });
     if let Err(error) = visited as Result<_> {
-        tracing::debug!(%error, "the files of a plan could not be listed");
+        tracing::debug!(event = names::PLAN_FILES_UNKNOWN, %error, "the files of a plan could not be listed");
     }
     found
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::settings::ExecutorSettings;
+use springald_core::telemetry::events::names;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -74,6 +75,6 @@ pub(crate) async fn serve(listener: TcpListener, store: ExchangeStore, cancel: C
         } => Ok(()),
     };
     if let Err(error) = ended {
-        tracing::error!(%error, "the exchange service ended");
+        tracing::error!(event = names::SERVICE_ENDED, part = "exchange", %error, "the exchange service ended");
     }
 }

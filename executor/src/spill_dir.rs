@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::ExecutorId;
+use springald_core::telemetry::events::names;
 
 const PREFIX: &str = "springald-";
 const LOCK_SUFFIX: &str = ".lock";
@@ -73,7 +74,7 @@ impl Drop for SpillDir {
     fn drop(&mut self) {
         let gone = remove_dir(&self.path).and_then(|()| std::fs::remove_file(&self.lock_path));
         if let Err(error) = gone {
-            tracing::warn!(directory = %self.path.display(), %error, "could not delete the spill directory");
+            tracing::warn!(event = names::SPILL_DIRECTORY_KEPT, directory = %self.path.display(), %error, "could not delete the spill directory");
         }
     }
 }
@@ -112,9 +113,15 @@ fn sweep(parent: &Path) {
             None => Ok(false),
         };
         match outcome {
-            Ok(true) => tracing::info!(directory = name, "deleted the spill directory of a dead executor"),
+            Ok(true) => tracing::info!(
+                event = names::SPILL_ORPHAN_DELETED,
+                directory = name,
+                "deleted the spill directory of a dead executor"
+            ),
             Ok(false) => {}
-            Err(error) => tracing::warn!(directory = name, %error, "could not delete an orphaned spill directory"),
+            Err(error) => {
+                tracing::warn!(event = names::SPILL_DIRECTORY_KEPT, directory = name, %error, "could not delete an orphaned spill directory")
+            }
         }
     }
 }

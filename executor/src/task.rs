@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use springald_core::error::{Error, ErrorCode};
 use springald_core::exchange::{ExchangeInputRef, ExchangeWriterExec, KeyHashes, key_hash_schema};
 use springald_core::ids::{JobId, TaskId};
+use springald_core::telemetry::trace::SpanContext;
 use springald_proto::control::{self, MetricUnit};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -45,6 +46,8 @@ pub(crate) struct TaskSpec {
     pub(crate) slots: u32,
     pub(crate) locations: Arc<Locations>,
     pub(crate) trace_id: String,
+    /// The stage's span, if the scheduler has sent one, and the task's own.
+    pub(crate) spans: Option<(SpanContext, SpanContext)>,
 }
 
 /// Runs tasks in this process.
@@ -83,6 +86,7 @@ impl TaskRunner {
     fn prepare(&self, spec: &TaskSpec, plan: &Arc<StagePlan>) -> Result<Work> {
         check_partitions(spec, plan.partitions())?;
         let input = TaskInput::new(spec.job.clone(), Arc::clone(&spec.locations), Arc::clone(&self.reader));
+        let input = input.within(spec.spans.map(|(_, own)| own));
         let config = plan.config().clone().with_extension(Arc::new(ExchangeInputRef(Arc::new(input))));
         let context = self.plans.context(config).with_task_id(format!("{}/{}", spec.job, spec.task));
         let writer = plan.writer();

@@ -12,11 +12,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use datafusion::error::DataFusionError;
 use parking_lot::{Mutex, MutexGuard};
 use springald_core::error::{Error, Result};
 use springald_core::ids::{JobId, SchedulerId, StageId, TaskId};
+use springald_core::telemetry::events::names;
+use springald_core::telemetry::trace::{self, Finished, SpanContext};
 use springald_proto::control;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,6 +69,8 @@ struct Checked {
     stage: StageId,
     locations: Arc<Locations>,
     trace_id: String,
+    /// The stage's span.
+    span: Option<SpanContext>,
 }
 
 impl Tasks {
@@ -115,6 +119,7 @@ impl Tasks {
             stage: StageId(launch.stage),
             locations: Arc::new(Locations::from_proto(launch.inputs)?),
             trace_id: launch.trace_id,
+            span: launch.traceparent.parse().ok(),
         };
         let mut state = self.0.state.lock();
         if !state.owners.obey(&checked.job, scheduler, launch.owner_revision) {
@@ -129,7 +134,8 @@ impl Tasks {
             let task = TaskId { stage: checked.stage, task: slice.task, attempt: slice.attempt };
             let key = (checked.job.clone(), task);
             if state.running.contains_key(&key) {
-                tracing::warn!(job_id = %key.0, task_id = %task, "a task that runs already was launched again");
+                tracing::warn!(event = names::TASK_LAUNCHED_TWICE, job_id = %key.0, stage_id = task.stage.0,
+                    task_id = task.task, attempt = task.attempt, "a task that runs already was launched again");
                 continue;
             }
             let permit = if full { None } else { self.0.slots.try_take(slice.slots) };
@@ -160,6 +166,7 @@ impl Tasks {
             slots: permit.slots(),
             locations: Arc::clone(&launch.locations),
             trace_id: launch.trace_id.clone(),
+            spans: launch.span.map(|stage| (stage, stage.child())),
         };
         let span = tracing::info_span!(
             "task",
@@ -168,13 +175,14 @@ impl Tasks {
             task_id = spec.task.task,
             attempt = spec.task.attempt,
             trace_id = spec.trace_id,
+            span_id = spec.spans.map(|(_, own)| own.span_id()),
         );
         let tasks = self.clone();
         self.0.tracker.spawn(async move { tasks.run(spec, cancel, permit).await }.instrument(span));
     }
 
     async fn run(self, spec: TaskSpec, cancel: CancellationToken, permit: SlotPermit) {
-        let started = micros_now();
+        let started = trace::now_micros();
         log_start(&spec);
         let runner = Arc::clone(&self.0);
         let result = {
@@ -183,13 +191,14 @@ impl Tasks {
             let running = tokio::spawn(async move { runner.runner.run(&spec, &cancel).await }.in_current_span());
             running.await.unwrap_or_else(|error| Err(failure::from_join_error(error)))
         };
-        let ended = micros_now();
+        let ended = trace::now_micros();
+        export_span(&spec, (started, ended), result.as_ref().err());
         if cancel.is_cancelled() || result.as_ref().is_err_and(is_cancelled) {
             // It may have finished at the same moment: nobody will ask for what it wrote.
             self.0.runner.store.abort(&spec.job, spec.task);
             self.finish(&spec, None, &cancel);
             metrics::tasks_total("aborted").inc();
-            tracing::debug!(job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
+            tracing::debug!(event = names::TASK_ABORTED, job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
                 attempt = spec.task.attempt, trace_id = spec.trace_id, "task aborted");
             return;
         }
@@ -197,12 +206,15 @@ impl Tasks {
             Ok(succeeded) => {
                 log_success(&spec, &succeeded, ended - started);
                 metrics::tasks_total("succeeded").inc();
+                metrics::task_seconds().observe((ended - started) as f64 / 1e6);
+                metrics::task_spilled_bytes_total().inc_by(succeeded.spilled_bytes);
                 control::outcome::Result::Succeeded(succeeded)
             }
             Err(error) => {
                 let failed = failure::failed(error);
                 log_failure(&spec, &failed);
                 metrics::tasks_total("failed").inc();
+                metrics::task_failures_total(failure::class_name(failed.class())).inc();
                 control::outcome::Result::Failed(failed)
             }
         };
@@ -318,7 +330,7 @@ impl Tasks {
     pub(crate) fn free_jobs_of(&self, scheduler: &SchedulerId) {
         let jobs = self.0.state.lock().owners.jobs_of(scheduler);
         for job in jobs {
-            tracing::info!(job_id = %job, scheduler_id = %scheduler, "freeing a job whose scheduler is gone");
+            tracing::info!(event = names::JOB_FREED, job_id = %job, scheduler_id = %scheduler, "freeing a job whose scheduler is gone");
             self.free(&job, self.0.state.lock());
         }
     }
@@ -371,26 +383,32 @@ fn outcome_of_held(job: &JobId, task: TaskId, written: &Written) -> control::Out
     control::Outcome { key: Some(task_key(job, task)), started_micros: 0, ended_micros: 0, result }
 }
 
-fn micros_now() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+fn export_span(spec: &TaskSpec, times: (i64, i64), error: Option<&DataFusionError>) {
+    let Some((stage, own)) = spec.spans else { return };
+    Finished::new(format!("task {}", spec.task), own, Some(stage), times)
+        .with("job_id", spec.job.to_string())
+        .with("stage_id", i64::from(spec.task.stage.0))
+        .with("task_id", i64::from(spec.task.task))
+        .with("attempt", i64::from(spec.task.attempt))
+        .failed(error.map(DataFusionError::strip_backtrace))
+        .export();
 }
 
 fn log_start(spec: &TaskSpec) {
-    tracing::debug!(job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
+    tracing::debug!(event = names::TASK_STARTED, job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
         attempt = spec.task.attempt, trace_id = spec.trace_id, partitions = spec.partitions.len(),
         slots = spec.slots, "task started");
 }
 
 fn log_success(spec: &TaskSpec, succeeded: &control::Succeeded, micros: i64) {
-    tracing::debug!(job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
+    tracing::debug!(event = names::TASK_SUCCEEDED, job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
         attempt = spec.task.attempt, trace_id = spec.trace_id, rows = succeeded.rows.iter().sum::<u64>(),
         bytes = succeeded.bytes.iter().sum::<u64>(), spilled_bytes = succeeded.spilled_bytes, micros,
         "task succeeded");
 }
 
 fn log_failure(spec: &TaskSpec, failed: &control::Failed) {
-    tracing::info!(job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
-        attempt = spec.task.attempt, trace_id = spec.trace_id, class = failed.class().as_str_name(),
-        code = failed.code, error = failed.message, "task failed");
+    tracing::info!(event = names::TASK_FAILED, job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
+        attempt = spec.task.attempt, trace_id = spec.trace_id, class = failure::class_name(failed.class()),
+        error_code = failed.code, error = failed.message, "task failed");
 }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::metrics::springald_scheduler as metrics;
+use springald_core::telemetry::events::names;
 
 /// Pause after a connection could not be accepted, as when the process has too many files open.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -23,14 +24,17 @@ pub(crate) fn limited(listener: TcpListener, limit: usize) -> impl Stream<Item =
     let room = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
     futures::stream::unfold((listener, room), |(listener, room)| async move {
         if room.available_permits() == 0 {
-            tracing::warn!("no more connections are accepted until one ends (scheduler.max_connections)");
+            tracing::warn!(
+                event = names::CLIENT_LIMIT_REACHED,
+                "no more connections are accepted until one ends (scheduler.max_connections)"
+            );
         }
         let permit = Arc::clone(&room).acquire_owned().await.ok()?;
         let stream = loop {
             match listener.accept().await {
                 Ok((stream, _)) => break stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(event = names::CLIENT_ACCEPT_FAILED, %error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
             }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use springald_core::error::Result;
+use springald_core::telemetry::events::names;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
+use crate::metrics::springald_store as metrics;
 use crate::store::{Entry, StateStore, Watch, WatchEvent};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -63,12 +65,12 @@ async fn pass_on(mut changes: Changes, prefix: &str, apply: &mut impl FnMut(Upda
         match change {
             Ok(event) => apply(Update::Event(event)),
             Err(error) => {
-                tracing::warn!(%prefix, %error, "a watch of the state store ended; watching anew");
+                tracing::warn!(event = names::STORE_WATCH_ENDED, %prefix, %error, "a watch of the state store ended; watching anew");
                 return;
             }
         }
     }
-    tracing::debug!(%prefix, "a watch of the state store ended; watching anew");
+    tracing::debug!(event = names::STORE_WATCH_ENDED, %prefix, "a watch of the state store ended; watching anew");
 }
 
 async fn watch_again(store: &dyn StateStore, prefix: &str) -> Watch {
@@ -76,10 +78,13 @@ async fn watch_again(store: &dyn StateStore, prefix: &str) -> Watch {
     loop {
         clock::sleep(pause).await;
         match store.watch(prefix).await {
-            Ok(watch) => return watch,
+            Ok(watch) => {
+                metrics::watches_renewed_total().inc();
+                return watch;
+            }
             Err(error) => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
-                tracing::warn!(%prefix, %error, retry_in = ?pause, "the state store cannot be watched");
+                tracing::warn!(event = names::STORE_WATCH_FAILED, %prefix, %error, retry_millis = pause.as_millis() as u64, "the state store cannot be watched");
             }
         }
     }

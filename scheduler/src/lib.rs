@@ -18,6 +18,7 @@ pub mod engine;
 pub mod flight_sql;
 mod follow;
 pub mod job;
+mod job_events;
 pub mod membership;
 mod metrics;
 mod net;
@@ -32,3 +33,9 @@ mod takeover;
 pub mod tickets;
 
 pub use server::{Scheduler, SchedulerOptions};
+
+/// Makes the metrics known, so that they are listed before anything happens.
+pub fn register_metrics() {
+    drop(metrics::springald_scheduler::jobs_active());
+    drop(metrics::springald_store::available());
+}

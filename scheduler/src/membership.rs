@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::SchedulerId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::SchedulerRecord;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::clock;
 use crate::follow::{Update, follow};
+use crate::metrics::springald_store as metrics;
 use crate::records;
 use crate::store::{Change, Entry, LeaseId, StateStore, Transaction, WatchEvent};
 
@@ -64,7 +66,7 @@ impl Membership {
         tracker.spawn(async move {
             shutdown.run_until_cancelled(kept.keep(store.as_ref(), &key, &record)).await;
             if let Err(error) = store.revoke_lease(kept.lease()).await {
-                tracing::warn!(%error, "the lease could not be given back; it ends by itself");
+                tracing::warn!(event = names::LEASE_REVOKE_FAILED, %error, "the lease could not be given back; it ends by itself");
             }
         });
         Ok(membership)
@@ -95,7 +97,7 @@ impl Membership {
                 () = self.shared.doubted.notified() => {}
             }
             while let Err(error) = self.renew(store, key, record).await {
-                tracing::warn!(%error, "the lease could not be renewed");
+                tracing::warn!(event = names::LEASE_RENEWAL_FAILED, %error, "the lease could not be renewed");
                 clock::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
@@ -113,9 +115,11 @@ impl Membership {
                 held.renewed = renewed;
             }
             Err(error) if error.code() == ErrorCode::Fenced => {
-                tracing::warn!("the lease was lost; joining again");
+                metrics::leases_lost_total().inc();
+                tracing::warn!(event = names::LEASE_LOST, "the lease was lost; joining again");
                 let lease = enter(store, key, record, self.shared.ttl).await?;
                 *self.shared.held.lock() = Held { lease, renewed, regained: Some(clock::now()) };
+                tracing::info!(event = names::LEASE_REJOINED, "joined again");
             }
             Err(error) => return Err(error),
         }
@@ -151,7 +155,7 @@ async fn watch_addresses(
     let (sender, receiver) = watch::channel(BTreeMap::new());
     let read = move |entry: &Entry| {
         let record: SchedulerRecord = records::decode(entry)
-            .inspect_err(|error| tracing::warn!(%error, "a scheduler's record is left out"))
+            .inspect_err(|error| tracing::warn!(event = names::SCHEDULER_RECORD_DAMAGED, %error, "a scheduler's record is left out"))
             .ok()?;
         Some((record.scheduler_id.parse().ok()?, address(record)?))
     };

@@ -16,6 +16,7 @@ use futures::Stream;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
 use springald_core::settings::Settings;
+use springald_core::telemetry::events::names;
 use springald_proto::control::control_server::ControlServer;
 use springald_proto::records::SchedulerRecord;
 use tokio::net::TcpListener;
@@ -89,7 +90,7 @@ impl Scheduler {
             flight_sql_address: advertised(&own.advertise, flight_sql),
             control_address: advertised(&own.advertise, control),
             rest_address: advertised(&own.advertise, rest),
-            telemetry_address,
+            telemetry_address: telemetry_address.clone(),
             started_micros: records::now_micros(),
             advertised: !own.advertise.is_empty(),
         };
@@ -109,6 +110,7 @@ impl Scheduler {
         .await?;
         let (advertised, advertised_watch) = watch_advertised(Arc::clone(&store)).await?;
         let engine = Arc::new(Engine::new(EngineParts {
+            cluster: cluster.clone(),
             scheduler: id.clone(),
             membership,
             tickets: Tickets::open(store.as_ref(), own.job_retention.0).await?,
@@ -144,7 +146,8 @@ impl Scheduler {
             shutdown.clone(),
         );
         serve_rest(rest_listener, Arc::clone(&engine), &tracker, shutdown.clone());
-        tracing::info!(scheduler_id = %id, %flight_sql, %control, %rest, "scheduler started");
+        tracing::info!(event = names::SCHEDULER_STARTED, scheduler_id = %id, %flight_sql, %control, %rest, telemetry = telemetry_address,
+            version = env!("CARGO_PKG_VERSION"), "scheduler started");
         Ok(Self {
             engine,
             flight_sql,
@@ -181,8 +184,9 @@ impl Scheduler {
         self.shutdown.cancel();
         self.tracker.close();
         if tokio::time::timeout(deadline, self.tracker.wait()).await.is_err() {
-            tracing::warn!("some of the scheduler's work did not end in time");
+            tracing::warn!(event = names::SCHEDULER_STOP_TIMED_OUT, "some of the scheduler's work did not end in time");
         }
+        tracing::info!(event = names::SCHEDULER_STOPPED, "scheduler stopped");
     }
 }
 
@@ -295,7 +299,7 @@ fn serve_control(listener: TcpListener, service: ControlService, tracker: &TaskT
         .serve_with_incoming_shutdown(incoming(listener), shutdown.cancelled_owned());
     tracker.spawn(async move {
         if let Err(error) = serving.await {
-            tracing::error!(%error, "the control service has ended");
+            tracing::error!(event = names::SERVICE_ENDED, part = "control", %error, "the control service has ended");
         }
     });
 }
@@ -308,6 +312,7 @@ fn serve_flight_sql(
 ) {
     const MESSAGE_LIMIT: usize = 16 << 20;
     let service = FlightServiceServer::new(flight_sql::FlightSql::new(engine)).max_decoding_message_size(MESSAGE_LIMIT);
+    let service = flight_sql::CountedCalls(service);
     tracker.spawn(async move {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<flight_sql::FlightSql>>().await;
@@ -317,7 +322,7 @@ fn serve_flight_sql(
             .add_service(service)
             .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned());
         if let Err(error) = serving.await {
-            tracing::error!(%error, "Flight SQL has ended");
+            tracing::error!(event = names::SERVICE_ENDED, part = "flight_sql", %error, "Flight SQL has ended");
         }
     });
 }
@@ -326,7 +331,7 @@ fn serve_rest(listener: TcpListener, engine: Arc<Engine>, tracker: &TaskTracker,
     tracker.spawn(async move {
         let serving = axum::serve(listener, rest::router(engine)).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
-            tracing::error!(%error, "REST has ended");
+            tracing::error!(event = names::SERVICE_ENDED, part = "rest", %error, "REST has ended");
         }
     });
 }

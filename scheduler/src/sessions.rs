@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use prost::Message;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::SessionId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::SessionRecord;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -136,7 +137,7 @@ impl Sessions {
         if known.expires_micros - now < micros(LIFETIME) - micros(RENEW_AFTER) {
             // Not worth failing the request: the next one tries again.
             if let Err(error) = self.change(id, |_| Ok(())).await {
-                tracing::debug!(%error, "a session could not be prolonged");
+                tracing::debug!(event = names::SESSION_NOT_PROLONGED, %error, "a session could not be prolonged");
             }
         }
         Ok(known.session)
@@ -259,7 +260,7 @@ async fn sweep(shared: Arc<Shared>) {
         let ended = shared.mirror.read().ended(now_micros());
         for (id, revision) in ended {
             if let Err(error) = shared.remove(&id, Some(revision)).await {
-                tracing::warn!(%error, "an ended session could not be removed yet");
+                tracing::warn!(event = names::SESSION_NOT_REMOVED, %error, "an ended session could not be removed yet");
                 break;
             }
         }

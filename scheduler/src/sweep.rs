@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
+use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, JobStatus, OwnerRecord};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,7 +58,7 @@ pub(crate) fn start(
         loop {
             let orphans = |job| suspects.name(job);
             if let Err(error) = sweep(store.as_ref(), &options, records::now_micros(), &orphans).await {
-                tracing::warn!(%error, "the job records could not all be looked at");
+                tracing::warn!(event = names::SWEEP_FAILED, %error, "the job records could not all be looked at");
             }
             tokio::select! {
                 biased;
@@ -79,7 +80,7 @@ async fn sweep(store: &dyn StateStore, options: &Sweep, now: i64, orphan: &(impl
             let record: JobRecord = match records::decode(entry) {
                 Ok(record) => record,
                 Err(error) => {
-                    tracing::warn!(%error, "a job's record is left as it is");
+                    tracing::warn!(event = names::SWEEP_RECORD_SKIPPED, %error, "a job's record is left as it is");
                     continue;
                 }
             };
@@ -118,7 +119,8 @@ async fn fail_local(store: &dyn StateStore, entry: &Entry, job: &JobId, mut reco
     let mut conditions = vec![unchanged(entry)];
     conditions.push(Condition::Absent { key: records::owner_key(job) });
     if let Committed::Yes { .. } = store.transact(Transaction { conditions, changes }).await? {
-        tracing::warn!(job_id = %job, "a job whose scheduler is gone has failed");
+        tracing::warn!(event = names::JOB_ORPHANED, job_id = %job, "a job whose scheduler is gone has failed");
+        crate::job_events::finished(&record, None, false);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use springald_core::error::Result;
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -130,7 +131,7 @@ impl Worker {
         let (engine, looking) = (Arc::clone(&self.engine), Arc::clone(&self.looking));
         self.tracker.spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
             while let Err(error) = engine.check_owner(&job).await {
-                tracing::warn!(job_id = %job, %error, "the job's owner could not be made sure of; trying again");
+                tracing::warn!(event = names::TAKEOVER_CHECK_FAILED, job_id = %job, %error, "the job's owner could not be made sure of; trying again");
                 clock::sleep(PAUSE_AFTER_FAILURE).await;
             }
             looking.lock().remove(&job);

@@ -7,7 +7,7 @@ use springald_bench::demo::{self, DemoOptions};
 use springald_client::Client;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::settings::Settings;
-use springald_core::telemetry;
+use springald_core::telemetry::{self, Identity};
 
 use super::standalone::EmbeddedCluster;
 use crate::cli::Common;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub async fn run(options: DemoOptions) -> Result<ExitCode> {
     let settings = settings(&options)?;
-    telemetry::init(&settings.telemetry)?;
+    telemetry::init(&settings.telemetry, &Identity::of_process("demo", &settings.cluster.name))?;
     let data = demo::prepare_data(&options).await.map_err(failed)?;
     let cluster = EmbeddedCluster::start(settings, options.executors.into(), String::new()).await?;
     let scheduler = cluster.scheduler();

@@ -20,16 +20,19 @@ use crate::cli;
 use crate::config::Overrides;
 
 pub async fn run(options: cli::Executor) -> Result<ExitCode> {
+    let id = ExecutorId::generate();
     let mut overrides = Overrides::default();
     overrides.common(&options.common);
     overrides.resources(&options.resources);
     overrides.store(&options.store);
     overrides.add("executor", "exchange_port", options.exchange_port);
-    let Some(settings) = super::settings(&options.common, &overrides)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(settings) = super::settings(&options.common, &overrides, "executor", id.as_str())? else {
+        return Ok(ExitCode::SUCCESS);
+    };
 
     let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(|| Ok(()))).await?;
     let store = super::store::etcd(&settings.cluster).await?;
-    let member = Member::start(&settings, store, telemetry.address().to_string()).await?;
+    let member = Member::start(id, &settings, store, telemetry.advertised(&settings.executor.advertise)).await?;
     tokio::select! {
         told = super::told_to_end() => told?,
         () = member.executor.asked_to_drain() => {}
@@ -53,8 +56,12 @@ pub struct Member {
 
 impl Member {
     /// Starts an executor that follows the schedulers in the store and keeps its own record there.
-    pub async fn start(settings: &Settings, store: Arc<dyn StateStore>, telemetry_address: String) -> Result<Self> {
-        let id = ExecutorId::generate();
+    pub async fn start(
+        id: ExecutorId,
+        settings: &Settings,
+        store: Arc<dyn StateStore>,
+        telemetry_address: String,
+    ) -> Result<Self> {
         let (schedulers, watching) = watch_schedulers(Arc::clone(&store)).await?;
         let executor = Executor::start(ExecutorOptions {
             cluster: settings.cluster.name.parse()?,

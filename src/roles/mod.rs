@@ -1,8 +1,10 @@
 //! What each role starts, and how it ends.
 
 mod bench;
+mod cluster;
 mod demo;
 mod executor;
+mod reference;
 mod scheduler;
 mod standalone;
 mod store;
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 use springald_core::error::{Error, Result};
 use springald_core::settings::Settings;
-use springald_core::telemetry;
+use springald_core::telemetry::events::names;
+use springald_core::telemetry::{self, Identity};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Command, Common};
@@ -30,18 +33,23 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Sql(options) => Ok(springald_client::shell::run(options).await),
         Command::Demo(options) => demo::run(options).await,
         Command::Bench(options) => bench::run(options).await,
+        Command::Reference { page } => reference::run(page),
+        Command::Cluster(command) => cluster::run(command).await,
+        Command::Pipeline(command) => cluster::set_up(command).await,
         Command::BenchWorker(options) => bench::work(options).await,
     }
 }
 
-/// Loads the settings; `None` when they were only to be shown.
-fn settings(common: &Common, overrides: &Overrides) -> Result<Option<Settings>> {
+/// Loads the settings and starts telemetry, for a process of this kind with this id; `None` when they were only to be
+/// shown.
+fn settings(common: &Common, overrides: &Overrides, service: &'static str, instance: &str) -> Result<Option<Settings>> {
     let settings = config::load(common, overrides, |name| std::env::var(name).ok())?;
     if common.generate_config {
         print!("{}", config::generate(&settings)?);
         return Ok(None);
     }
-    telemetry::init(&settings.telemetry)?;
+    let cluster = settings.cluster.name.clone();
+    telemetry::init(&settings.telemetry, &Identity { service, instance: instance.to_owned(), cluster })?;
     Ok(Some(settings))
 }
 
@@ -54,6 +62,6 @@ async fn told_to_end() -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("ending");
+    tracing::info!(event = names::PROCESS_ENDING, "ending");
     Ok(())
 }

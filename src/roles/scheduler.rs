@@ -13,11 +13,14 @@ use crate::cli;
 use crate::config::Overrides;
 
 pub async fn run(options: cli::Scheduler) -> Result<ExitCode> {
+    let id = SchedulerId::generate();
     let mut overrides = Overrides::default();
     overrides.common(&options.common);
     overrides.ports(&options.ports);
     overrides.store(&options.store);
-    let Some(settings) = super::settings(&options.common, &overrides)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(settings) = super::settings(&options.common, &overrides, "scheduler", id.as_str())? else {
+        return Ok(ExitCode::SUCCESS);
+    };
 
     let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let asked = Arc::clone(&engine);
@@ -25,9 +28,9 @@ pub async fn run(options: cli::Scheduler) -> Result<ExitCode> {
     let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(ready)).await?;
     let store = super::store::etcd(&settings.cluster).await?;
     let scheduler = Scheduler::start(SchedulerOptions {
-        id: SchedulerId::generate(),
+        id,
         cluster: settings.cluster.name.parse()?,
-        telemetry_address: telemetry.address().to_string(),
+        telemetry_address: telemetry.advertised(&settings.scheduler.advertise),
         store,
         object_stores: object_stores::registry(),
         settings,

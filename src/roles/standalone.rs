@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use springald_core::error::{Error, Result};
-use springald_core::ids::SchedulerId;
+use springald_core::ids::{ExecutorId, SchedulerId};
 use springald_core::object_stores;
 use springald_core::settings::Settings;
 use springald_core::telemetry::TelemetryServer;
@@ -20,15 +20,20 @@ pub async fn run(options: cli::Standalone) -> Result<ExitCode> {
     overrides.ports(&options.ports);
     overrides.resources(&options.resources);
     overrides.add("cluster", "data_dir", options.data_dir.as_ref().map(|path| path.display()));
-    let Some(settings) = super::settings(&options.common, &overrides)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(settings) = super::settings(&options.common, &overrides, "standalone", SchedulerId::generate().as_str())?
+    else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let engine: Arc<OnceLock<Arc<Engine>>> = Arc::default();
     let asked = Arc::clone(&engine);
     let ready = move || asked.get().ok_or_else(|| Error::unavailable("starting")).and_then(|engine| engine.ready());
     let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(ready)).await?;
-    let cluster = EmbeddedCluster::start(settings, options.executors, telemetry.address().to_string()).await?;
+    let telemetry_address = telemetry.advertised(&settings.scheduler.advertise);
+    let cluster = EmbeddedCluster::start(settings, options.executors, telemetry_address).await?;
     let _ = engine.set(Arc::clone(cluster.scheduler().engine()));
-    println!("Flight SQL: grpc://{}", cluster.scheduler().flight_sql_address());
-    println!("REST:       http://{}", cluster.scheduler().rest_address());
+    // Beside the events, which may be on standard output.
+    eprintln!("Flight SQL: grpc://{}", cluster.scheduler().flight_sql_address());
+    eprintln!("REST:       http://{}", cluster.scheduler().rest_address());
     super::told_to_end().await?;
     cluster.shutdown().await?;
     Ok(ExitCode::SUCCESS)
@@ -58,7 +63,9 @@ impl EmbeddedCluster {
         own.executor.exchange_port = 0;
         let mut members = Vec::new();
         for _ in 0..executors {
-            members.push(Member::start(&own, Arc::clone(&store), telemetry_address.clone()).await?);
+            members.push(
+                Member::start(ExecutorId::generate(), &own, Arc::clone(&store), telemetry_address.clone()).await?,
+            );
         }
         Ok(Self { scheduler, executors: members })
     }

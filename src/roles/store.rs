@@ -9,16 +9,18 @@ use springald_core::settings::ClusterSettings;
 use springald_scheduler::store::StateStore;
 use springald_scheduler::store::embedded::EmbeddedStore;
 use springald_scheduler::store::etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls};
+use springald_scheduler::store::metered::Metered;
 
 /// The store of a single process: in memory, or in the data directory.
 pub fn embedded(settings: &ClusterSettings) -> Result<Arc<dyn StateStore>> {
     if settings.data_dir.as_os_str().is_empty() {
-        return Ok(Arc::new(EmbeddedStore::in_memory()?));
+        return Ok(Arc::new(Metered::new(Arc::new(EmbeddedStore::in_memory()?))));
     }
     std::fs::create_dir_all(&settings.data_dir).map_err(|error| {
         Error::invalid(format!("cannot make the data directory {}", settings.data_dir.display())).with_source(error)
     })?;
-    Ok(Arc::new(EmbeddedStore::open(&settings.data_dir.join("state.redb"))?))
+    let store = EmbeddedStore::open(&settings.data_dir.join("state.redb"))?;
+    Ok(Arc::new(Metered::new(Arc::new(store))))
 }
 
 /// The store of a cluster.
@@ -37,7 +39,7 @@ pub async fn etcd(settings: &ClusterSettings) -> Result<Arc<dyn StateStore>> {
         connect_deadline: settings.connect_deadline.0,
         request_timeout: settings.request_timeout.0,
     };
-    Ok(Arc::new(EtcdStore::connect(options).await?))
+    Ok(Arc::new(Metered::new(Arc::new(EtcdStore::connect(options).await?))))
 }
 
 fn user(settings: &ClusterSettings) -> Result<Option<(String, String)>> {

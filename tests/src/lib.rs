@@ -13,9 +13,13 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod dashboards;
 pub mod etcd;
 pub mod http;
+pub mod observe;
+pub mod pipeline;
 pub mod process;
+pub mod servers;
 pub mod standalone;
 pub mod tpch;
 pub mod wait;
@@ -25,3 +29,16 @@ pub use etcd::{Etcd, EtcdOptions};
 pub use http::Http;
 pub use process::Process;
 pub use standalone::Standalone;
+
+use std::path::PathBuf;
+
+/// The checkout. Asked at run time: a target directory that checkouts share keeps what another one has compiled.
+///
+/// # Panics
+/// Outside of cargo, if there is no current directory.
+pub fn workspace() -> PathBuf {
+    match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(tests) => PathBuf::from(tests).parent().expect("the workspace is above this crate").to_owned(),
+        None => std::env::current_dir().expect("a current directory"),
+    }
+}

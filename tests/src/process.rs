@@ -92,6 +92,22 @@ impl Process {
         self.text("log").lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// All that it wrote to standard output: its events, one per line.
+    pub fn log(&self) -> String {
+        self.text("log")
+    }
+
+    /// Waits until it logs an event with this message, or ends.
+    pub async fn ended_or_started(&mut self, message: &str) {
+        let what = format!("{}: its end, or event {message:?}", self.name);
+        eventually(&what, START_DEADLINE, async || {
+            let ended = self.child.try_wait().expect("a child of this process").is_some();
+            let started = self.events().iter().any(|event| event["message"] == message);
+            if ended || started { Ok(()) } else { Err("neither".to_owned()) }
+        })
+        .await;
+    }
+
     /// What it wrote to standard error.
     pub fn errors(&self) -> String {
         self.text("errors")

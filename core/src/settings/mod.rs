@@ -20,7 +20,7 @@ pub struct Settings {
     pub executor: ExecutorSettings,
     /// How queries are planned and limited.
     pub query: QuerySettings,
-    /// Logs, metrics and health.
+    /// Events, traces, metrics and health.
     pub telemetry: TelemetrySettings,
 }
 
@@ -202,7 +202,7 @@ impl Default for QuerySettings {
     }
 }
 
-/// Logs, metrics and health.
+/// Events, traces, metrics and health.
 #[settings(impl_default = false)]
 pub struct TelemetrySettings {
     /// IP address that the telemetry service binds.
@@ -213,8 +213,20 @@ pub struct TelemetrySettings {
     pub log: String,
     /// `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.
     pub log_format: String,
-    /// File that events are appended to; empty: standard output (standard error for `sql`).
+    /// File that events are appended to; empty: standard output.
     pub log_file: PathBuf,
+    /// Most memory for events that wait to be written; past it they are dropped, and counted.
+    pub event_buffer: ByteSize,
+    /// What events and traces show of SQL: `full`, `redacted` (`?` for every literal), or `off`. Secrets are never shown.
+    pub sql: String,
+    /// Bytes of a statement that are shown, at most.
+    pub sql_bytes: ByteSize,
+    /// URL of an OpenTelemetry collector (OTLP over gRPC) that gets the traces, for example http://127.0.0.1:4317; empty:
+    /// none.
+    pub otlp_endpoint: String,
+    /// Share of the queries, in percent, whose traces are exported. Clients that send a trace of their own (`traceparent`)
+    /// decide for theirs.
+    pub trace_sample_percent: u8,
 }
 
 impl Default for TelemetrySettings {
@@ -225,6 +237,11 @@ impl Default for TelemetrySettings {
             log: "info".to_owned(),
             log_format: "auto".to_owned(),
             log_file: PathBuf::new(),
+            event_buffer: ByteSize::mib(16),
+            sql: "full".to_owned(),
+            sql_bytes: ByteSize(4096),
+            otlp_endpoint: String::new(),
+            trace_sample_percent: 100,
         }
     }
 }

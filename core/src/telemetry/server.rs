@@ -11,6 +11,7 @@ use axum::routing::get;
 use foundations::telemetry::settings::MetricsSettings;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::events::names;
 use crate::error::{Error, ErrorCode, Result};
 use crate::settings::TelemetrySettings;
 
@@ -44,10 +45,15 @@ impl TelemetryServer {
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the telemetry service has ended");
+                tracing::error!(event = names::SERVICE_ENDED, part = "telemetry", %error, "the telemetry service has ended");
             }
         });
         Ok(Self { address, _stop: stop.drop_guard() })
+    }
+
+    /// host:port under which others reach it, on this host if one is named.
+    pub fn advertised(&self, host: &str) -> String {
+        if host.is_empty() { self.address.to_string() } else { format!("{host}:{}", self.address.port()) }
     }
 
     /// Where it listens.
@@ -56,8 +62,17 @@ impl TelemetryServer {
     }
 }
 
+/// All metrics of this process, in Prometheus' text format.
+///
+/// # Errors
+/// A metric cannot be written.
+pub fn collect_metrics() -> Result<String> {
+    foundations::telemetry::metrics::collect(&MetricsSettings::default())
+        .map_err(|error| Error::internal(format!("the metrics cannot be written: {error}")))
+}
+
 async fn metrics() -> Response {
-    match foundations::telemetry::metrics::collect(&MetricsSettings::default()) {
+    match collect_metrics() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

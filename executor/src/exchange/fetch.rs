@@ -23,6 +23,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use springald_core::error::{Error, ErrorCode, InputLost};
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_core::telemetry::events::names;
+use springald_core::telemetry::trace::{self, Finished, SpanContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Code, Status};
 
@@ -50,6 +52,15 @@ pub(super) struct Fetch {
     pub(super) stage: StageId,
     /// For each task attempt, some of its output partitions. Not empty.
     pub(super) pieces: Vec<(TaskId, Vec<u32>)>,
+    /// The span of the task that reads it.
+    pub(super) reader: Option<SpanContext>,
+}
+
+/// How far a fetch is.
+#[derive(Default)]
+struct Progress {
+    delivered: bool,
+    bytes: u64,
 }
 
 /// What a fetch needs from its process.
@@ -96,19 +107,41 @@ impl Fetch {
     }
 
     async fn run(self, context: FetchContext, sender: mpsc::Sender<Queued>) -> Result<()> {
+        let begun = trace::now_micros();
+        let mut progress = Progress::default();
+        let fetched = self.try_all(&context, &sender, &mut progress).await;
+        if let Some(reader) = self.reader {
+            Finished::new("fetch", reader.child(), Some(reader), (begun, trace::now_micros()))
+                .client()
+                .with("server.address", self.address.clone())
+                .with("executor_id", self.executor.to_string())
+                .with("stage_id", i64::from(self.stage.0))
+                .with("bytes", progress.bytes as i64)
+                .failed(fetched.as_ref().err().map(DataFusionError::strip_backtrace))
+                .export();
+        }
+        fetched
+    }
+
+    async fn try_all(
+        &self,
+        context: &FetchContext,
+        sender: &mpsc::Sender<Queued>,
+        progress: &mut Progress,
+    ) -> Result<()> {
         let units = u32::try_from(context.queue_bytes / UNIT).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(units as usize));
         let mut waits = RETRY_WAITS.iter();
         loop {
-            let mut delivered = false;
-            let failure = match self.attempt(&context, &sender, (&room, units), &mut delivered).await {
+            let failure = match self.attempt(context, sender, (&room, units), progress).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             let may_pass = matches!(&failure, FlightError::Tonic(status) if is_connections(status));
             match waits.next() {
-                Some(wait) if may_pass && !delivered => {
-                    tracing::debug!(peer = self.address, error = %failure, "fetching again");
+                Some(wait) if may_pass && !progress.delivered => {
+                    metrics::springald_executor::fetches_retried_total().inc();
+                    tracing::debug!(event = names::FETCH_RETRIED, peer = self.address, error = %failure, "fetching again");
                     tokio::time::sleep(*wait).await;
                 }
                 _ => return Err(self.failed(failure)),
@@ -121,7 +154,7 @@ impl Fetch {
         context: &FetchContext,
         sender: &mpsc::Sender<Queued>,
         (room, units): (&Arc<Semaphore>, u32),
-        delivered: &mut bool,
+        progress: &mut Progress,
     ) -> Result<(), FlightError> {
         let mut client = context.peers.client(&self.address).map_err(Status::from)?;
         let ticket = FlightTicket { ticket: Ticket::encode(&self.job, self.stage, &self.pieces).into() };
@@ -131,9 +164,10 @@ impl Fetch {
         let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
         let received = metrics::springald_executor::exchange_received_bytes_total();
         while let Some(batch) = batches.try_next().await? {
-            *delivered = true;
+            progress.delivered = true;
             let bytes = get_record_batch_memory_size(&batch);
             received.inc_by(bytes as u64);
+            progress.bytes += bytes as u64;
             let wanted = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, units);
             let Ok(permit) = Arc::clone(room).acquire_many_owned(wanted).await else { return Ok(()) };
             // Bounded by the queue, and must not fail: other fetches would wait for this one's bytes.

@@ -20,6 +20,7 @@ use springald_core::error::{Error, InputLost};
 use springald_core::exchange::ExchangeInput;
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use springald_core::settings::ByteSize;
+use springald_core::telemetry::trace::SpanContext;
 use springald_proto::control;
 
 use super::fetch::{Fetch, FetchContext};
@@ -109,12 +110,19 @@ pub(crate) struct TaskInput {
     job: JobId,
     locations: Arc<Locations>,
     reader: Arc<PieceReader>,
+    span: Option<SpanContext>,
 }
 
 impl TaskInput {
     /// Inputs of a task of `job` that are at `locations`.
     pub(crate) fn new(job: JobId, locations: Arc<Locations>, reader: Arc<PieceReader>) -> Self {
-        Self { job, locations, reader }
+        Self { job, locations, reader, span: None }
+    }
+
+    /// Fetches are part of this span.
+    pub(crate) fn within(mut self, span: Option<SpanContext>) -> Self {
+        self.span = span;
+        self
     }
 
     /// Pieces here, task by task, each opened when its turn comes.
@@ -172,7 +180,7 @@ impl ExchangeInput for TaskInput {
             .into_iter()
             .map(|((executor, address), pieces)| {
                 let (executor, address, job) = (executor.clone(), address.to_owned(), self.job.clone());
-                Fetch { executor, address, job, stage, pieces }.start(self.reader.fetch.clone())
+                Fetch { executor, address, job, stage, pieces, reader: self.span }.start(self.reader.fetch.clone())
             })
             .collect();
         let local = self.local(local);

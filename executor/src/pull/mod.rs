@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use springald_core::ids::SchedulerId;
+use springald_core::telemetry::events::names;
 use springald_proto::control::Hello;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::springald_executor as metrics;
 use crate::slots::Slots;
 use crate::tasks::{Scheduler, Tasks};
 use outcomes::Outcomes;
@@ -89,7 +91,7 @@ impl Supervisor {
                     let ended = ended.map_or_else(
                         |error| {
                             // A defect; the loop starts again, with the next change of the watch.
-                            tracing::error!(%error, "a connection loop to a scheduler broke");
+                            tracing::error!(event = names::STREAM_LOOP_FAILED, %error, "a connection loop to a scheduler broke");
                             error.id()
                         },
                         |(ended, ())| ended,
@@ -150,16 +152,18 @@ impl Supervisor {
         let stream = match opened {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::debug!(scheduler_id = %scheduler.id, address, %error, "cannot reach the scheduler yet");
+                tracing::debug!(event = names::STREAM_UNREACHABLE, scheduler_id = %scheduler.id, address, %error, "cannot reach the scheduler yet");
                 return false;
             }
         };
-        tracing::info!(scheduler_id = %scheduler.id, address, "connected to the scheduler");
+        tracing::info!(event = names::STREAM_CONNECTED, scheduler_id = %scheduler.id, address, "connected to the scheduler");
+        metrics::streams_opened_total().inc();
         self.status.connected.fetch_add(1, Ordering::Relaxed);
         let ended = stream.run(scheduler, &self.tasks, self.slots.watch(), &self.cancel).await;
         self.status.connected.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = ended {
-            tracing::info!(scheduler_id = %scheduler.id, address, %error, "the stream to the scheduler broke");
+            metrics::streams_broken_total().inc();
+            tracing::info!(event = names::STREAM_BROKEN, scheduler_id = %scheduler.id, address, %error, "the stream to the scheduler broke");
         }
         true
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::telemetry::events::names;
 use springald_proto::control::control_client::ControlClient;
 use springald_proto::control::executor_message::Message as Outgoing;
 use springald_proto::control::scheduler_message::Message as Incoming;
@@ -103,7 +104,12 @@ impl ControlStream {
         let Some(message) = message.message else { return Ok(()) };
         match message {
             Incoming::Welcome(welcome) => {
-                tracing::debug!(scheduler_id = welcome.scheduler_id, version = welcome.version, "welcomed");
+                tracing::debug!(
+                    event = names::STREAM_WELCOMED,
+                    scheduler_id = welcome.scheduler_id,
+                    version = welcome.version,
+                    "welcomed"
+                );
             }
             Incoming::Launch(launch) => {
                 self.slots_received += launch.tasks.iter().map(|task| u64::from(task.slots)).sum::<u64>();
@@ -122,7 +128,7 @@ impl ControlStream {
             Incoming::FreeStage(free) => tasks.free_stage(&free)?,
             Incoming::FreeJob(free) => tasks.free_job(&free)?,
             Incoming::Drain(_) => {
-                tracing::info!(scheduler_id = %scheduler.id, "a scheduler asks this executor to drain");
+                tracing::info!(event = names::EXECUTOR_DRAIN_REQUESTED, scheduler_id = %scheduler.id, "a scheduler asks this executor to drain");
                 tasks.ask_to_drain();
             }
             Incoming::Move(wanted) => {

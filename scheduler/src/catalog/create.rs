@@ -12,6 +12,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 use futures::StreamExt;
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::secrets;
 use springald_proto::records::{ExternalTable, PartitionColumn};
 
 use super::blame::{self, Suspect};
@@ -54,7 +55,8 @@ pub(super) async fn describe(
             .map(|(name, data_type)| PartitionColumn { name, data_type: data_type.to_string() })
             .collect(),
         options,
-        sql: create.definition.clone().unwrap_or_else(|| sql.to_owned()),
+        // For people only: the options stand beside it.
+        sql: secrets::sql(create.definition.as_deref().unwrap_or(sql)),
     })
 }
 

@@ -38,6 +38,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::telemetry::events::names;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -121,7 +122,7 @@ impl Catalog {
     pub async fn apply(&self, ddl: &DdlStatement, state: &SessionState, user: &str, sql: &str) -> Result<DdlOutcome> {
         let outcome = ddl::Ddl { shared: &self.shared, list: self.list(), state, user, sql }.apply(ddl).await?;
         if outcome.changed {
-            tracing::info!(%user, change = %outcome.summary, "the catalog changed");
+            tracing::info!(event = names::CATALOG_CHANGED, %user, change = %outcome.summary, "the catalog changed");
         }
         Ok(outcome)
     }
@@ -166,7 +167,7 @@ impl Catalog {
             Ok(TreeNodeRecursion::Continue)
         });
         if let Err(error) = visited {
-            tracing::debug!(%error, "a plan's tables could not all be found");
+            tracing::debug!(event = names::CATALOG_TABLES_UNKNOWN, %error, "a plan's tables could not all be found");
         }
         found.sort_unstable();
         found.dedup();

@@ -17,6 +17,7 @@ use datafusion::common::DataFusionError;
 use datafusion::datasource::ViewTable;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use springald_core::error::{Error, Result};
+use springald_core::telemetry::events::names;
 
 use super::name::{CATALOG, INFORMATION_SCHEMA, TableName};
 use super::shared::Shared;
@@ -76,7 +77,7 @@ impl CatalogList {
 
 impl CatalogProviderList for CatalogList {
     fn register_catalog(&self, name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        tracing::error!(%name, "a catalog cannot be added to a session; it is ignored");
+        tracing::error!(event = names::CATALOG_IGNORED, %name, "a catalog cannot be added to a session; it is ignored");
         None
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::TableType;
 use prost::Message;
 use springald_core::error::{Error, Result};
+use springald_core::telemetry::events::names;
 use springald_proto::records::{SchemaRecord, TableRecord, table_record};
 
 use super::name::{CATALOG, DEFAULT_SCHEMA, SCHEMAS, TABLES, TableName, tables_of};
@@ -94,12 +95,16 @@ impl Snapshot {
         if entry.key.starts_with(SCHEMAS) {
             match SchemaRecord::decode(entry.value.as_ref()) {
                 Ok(record) => drop(self.schemas.insert(entry.key.clone(), record.schema)),
-                Err(error) => tracing::error!(key = %entry.key, %error, "a schema's record is damaged"),
+                Err(error) => {
+                    tracing::error!(event = names::CATALOG_RECORD_DAMAGED, key = %entry.key, %error, "a schema's record is damaged")
+                }
             }
         } else if entry.key.starts_with(TABLES) {
             match Definition::decode(entry) {
                 Ok(definition) => self.put_definition(entry.key.clone(), Arc::new(definition)),
-                Err(error) => tracing::error!(%error, "a table cannot be shown"),
+                Err(error) => {
+                    tracing::error!(event = names::CATALOG_RECORD_DAMAGED, key = %entry.key, %error, "a table cannot be shown")
+                }
             }
         }
     }

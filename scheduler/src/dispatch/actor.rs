@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::telemetry::events::names;
 use springald_proto::control::{
     Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, Outcome, OutcomeReport, StageDone,
     executor_message, outcome, scheduler_message::Message,
@@ -18,6 +19,7 @@ use super::handover::Moves;
 use super::job_entry::JobEntry;
 use super::journal::{Entry, Journal};
 use super::standing::Standings;
+use super::telling;
 use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
@@ -157,7 +159,6 @@ impl Actor {
         }
         let entry = JobEntry::new(job, self.options.max_task_failures)?;
         let view = entry.view.subscribe();
-        tracing::info!(job_id = %entry.id, stages = entry.graph.stages().len(), "job submitted");
         self.jobs.insert(entry.id.clone(), entry);
         Ok(view)
     }
@@ -199,6 +200,7 @@ impl Actor {
                 }
             }
             Action::StageDone { stage } => {
+                self.jobs.get_mut(id).into_iter().for_each(|job| job.stage_done(stage));
                 self.peers.forget_stage(id, stage);
                 self.peers.broadcast(&Message::StageDone(StageDone { job_id, stage: stage.0, owner_revision }));
             }
@@ -221,9 +223,7 @@ impl Actor {
         job.record.ended_micros = records::now_micros();
         job.record.waiting_for.clear();
         let record = job.current_record();
-        metrics::jobs_total("succeeded").inc();
-        metrics::job_seconds().observe(millis_of(&record) as f64 / 1e3);
-        tracing::info!(job_id = %id, millis = millis_of(&record), result_rows = record.result_rows, "job finished");
+        job.tell_finished(&record);
         match job.result_parts(&self.peers) {
             Ok(parts) => job.ready(parts),
             Err(error) => job.fail(error),
@@ -243,16 +243,16 @@ impl Actor {
         job.record.error_code = code.as_str().to_owned();
         job.record.error = message.clone();
         job.record.waiting_for.clear();
-        metrics::jobs_total(if status == JobStatus::Cancelled { "cancelled" } else { "failed" }).inc();
-        metrics::job_seconds().observe(millis_of(&job.record) as f64 / 1e3);
-        tracing::info!(job_id = %id, code = code.as_str(), error = %message, "job failed");
+        let record = job.current_record();
+        job.tell_finished(&record);
         job.fail(Error::new(code, message));
         self.end(id);
     }
 
     /// The job needs nothing any more: everything it held is freed, and only its record stays.
     fn end(&mut self, id: &JobId) {
-        let Some(job) = self.jobs.remove(id) else { return };
+        let Some(mut job) = self.jobs.remove(id) else { return };
+        job.stages_end();
         self.peers.forget_job(id);
         let owner_revision = job.owner_revision;
         self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string(), owner_revision }));
@@ -271,7 +271,7 @@ impl Actor {
         let Some(job) = self.jobs.remove(id) else { return };
         self.peers.forget_job(id);
         metrics::jobs_fenced_total().inc();
-        tracing::warn!(job_id = %id, owner_revision = job.owner_revision, "this scheduler does not own the job any more");
+        tracing::warn!(event = names::JOB_FENCED, job_id = %id, owner_revision = job.owner_revision, "this scheduler does not own the job any more");
         job.fail(Error::new(
             ErrorCode::Fenced,
             format!("job {id} is no longer run by this scheduler; redeem the ticket again"),
@@ -303,8 +303,10 @@ impl Actor {
             let old = old.stream;
             self.executor_gone(&id, old);
         }
-        tracing::info!(executor_id = %id, address = %hello.exchange_address, slots = hello.slots, "executor connected");
+        tracing::info!(event = names::EXECUTOR_JOINED, executor_id = %id, address = hello.exchange_address, slots = hello.slots,
+            memory_bytes = hello.memory_bytes, version = hello.version, "executor connected");
         let held = hello.jobs.iter().filter_map(|job| job.job_id.parse().ok()).collect();
+        metrics::executor_streams_opened_total().inc();
         self.peers.connect(id.clone(), hello, stream, outbox, clock::now());
         self.shape_changed();
         self.ask_for_holdings(&id, &held);
@@ -312,12 +314,10 @@ impl Actor {
     }
 
     fn executor_gone(&mut self, id: &ExecutorId, stream: u64) {
-        if self.peers.on_stream(id, stream).is_none() {
-            return;
-        }
+        let Some(drained) = self.peers.on_stream(id, stream).map(|peer| peer.drains()) else { return };
         self.peers.remove(id);
         self.shape_changed();
-        tracing::warn!(executor_id = %id, "executor lost");
+        telling::executor_gone(id, drained);
         for job in self.jobs.keys().cloned().collect::<Vec<_>>() {
             let pending = |actor: &Self| actor.jobs.get(&job).map_or(0, |job| job.graph.pending_tasks());
             let before = pending(self);
@@ -325,7 +325,7 @@ impl Actor {
             let again = pending(self).saturating_sub(before);
             if again > 0 {
                 metrics::tasks_lost_total().inc_by(again.into());
-                tracing::info!(job_id = %job, executor_id = %id, tasks = again, "tasks of a lost executor run again");
+                tracing::info!(event = names::TASK_LOST, job_id = %job, executor_id = %id, tasks = again, "tasks of a lost executor run again");
             }
         }
         self.adoptions_without(id);
@@ -356,6 +356,7 @@ impl Actor {
         match message.message {
             Some(executor_message::Message::Offer(offer)) => {
                 if peer.offered(offer) {
+                    tracing::info!(event = names::EXECUTOR_DRAINING, executor_id = %executor, "executor drains");
                     self.shape_changed();
                 }
             }
@@ -396,6 +397,7 @@ impl Actor {
         }
         let Some(job) = self.jobs.get_mut(id) else { return };
         if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
+            job.measures.add(task, &outcome, succeeded.rows.iter().sum());
             job.measured(task, succeeded);
         }
         if live {
@@ -407,7 +409,14 @@ impl Actor {
             if live {
                 self.blame_for(id, &event, clock::now());
             }
+            let failure = match &event {
+                Event::Failed { failure, .. } if live => Some(failure.clone()),
+                _ => None,
+            };
             self.apply(id, event);
+            if let Some(failure) = failure {
+                self.tell_failure(executor, id, task, &failure);
+            }
         }
     }
 
@@ -430,6 +439,7 @@ impl Actor {
     // === time ===
 
     fn tick(&mut self, now: Instant) {
+        self.count_jobs();
         self.journal.flush();
         self.drop_silent_peers(now);
         self.settle_adoptions(now);
@@ -490,8 +500,4 @@ fn expired(job: &JobEntry) -> Event {
         Status::Succeeded => Event::ResultFetched,
         _ => Event::Stop { code: ErrorCode::Cancelled, reason: "the client went away".to_owned() },
     }
-}
-
-fn millis_of(record: &springald_proto::records::JobRecord) -> i64 {
-    (record.ended_micros - record.submitted_micros) / 1000
 }

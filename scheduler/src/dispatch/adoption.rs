@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::telemetry::events::names;
 use springald_proto::control::{Adopt, Holdings, Outcome, scheduler_message::Message};
 use springald_proto::records::{JobStatus, RecordedOutcome};
 
@@ -152,7 +153,7 @@ impl Actor {
     fn settle(&mut self, id: &JobId, adoption: Adoption) {
         let Some(job) = self.jobs.get(id) else { return };
         let (gone, missing) = losses(job, &adoption);
-        let lost = missing.len();
+        let (lost, trace_id) = (missing.len(), job.record.trace_id.clone());
         for executor in gone {
             self.apply(id, Event::ExecutorLost { executor });
         }
@@ -160,7 +161,8 @@ impl Actor {
             self.apply(id, Event::OutputLost { task, executor });
         }
         metrics::jobs_taken_over_total().inc();
-        tracing::info!(job_id = %id, adopted = adoption.adopted, outputs_lost = lost, millis = clock::now().duration_since(adoption.since).as_millis() as u64,
+        tracing::info!(event = names::TAKEOVER_DONE, job_id = %id, trace_id, adopted = adoption.adopted, outputs_lost = lost,
+            millis = clock::now().duration_since(adoption.since).as_millis() as u64,
             "job taken over");
         if let Some(reason) = adoption.cancelled {
             return self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
@@ -199,6 +201,7 @@ fn replay(entry: &mut JobEntry, outcomes: Vec<RecordedOutcome>) -> Option<(Error
             continue;
         }
         if let Some(springald_proto::control::outcome::Result::Succeeded(succeeded)) = &outcome.result {
+            entry.measures.add(task, &outcome, succeeded.rows.iter().sum());
             entry.measured(task, succeeded);
         }
         if let Some(event) = event_of(task, &executor, outcome) {

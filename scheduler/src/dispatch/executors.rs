@@ -53,6 +53,11 @@ impl Peer {
         changed
     }
 
+    /// True if the executor is about to leave.
+    pub(super) fn drains(&self) -> bool {
+        self.offer.draining
+    }
+
     fn takes_tasks(&self) -> bool {
         !self.broken && !self.offer.draining
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::telemetry::events::names;
 use springald_proto::control::{self, Abort, Move, Outcome, TaskOutput, scheduler_message::Message};
 use springald_proto::records::RecordedOutcome;
 
@@ -108,7 +109,8 @@ impl Actor {
         let wanted = from != *to && self.jobs.get(&id).is_some_and(|job| job.graph.outputs_at(&from).contains(&task));
         if !moved.error.is_empty() {
             if wanted {
-                tracing::warn!(job_id = %id, task_id = %task, executor_id = %to, error = moved.error,
+                tracing::warn!(event = names::OUTPUT_MOVE_FAILED, job_id = %id, stage_id = task.stage.0, task_id = task.task,
+                    attempt = task.attempt, executor_id = %to, error = moved.error,
                     "an output could not be handed over");
             }
             return;
@@ -167,7 +169,7 @@ impl Actor {
     /// Tells an executor to drain; false if it is not connected to this scheduler.
     pub(super) fn drain(&mut self, executor: &ExecutorId) -> bool {
         let Some(peer) = self.peers.get_mut(executor) else { return false };
-        tracing::info!(executor_id = %executor, "an executor is asked to drain");
+        tracing::info!(event = names::EXECUTOR_DRAIN_REQUESTED, executor_id = %executor, "an executor is asked to drain");
         peer.send(Message::Drain(control::Drain {}));
         true
     }

@@ -13,11 +13,14 @@ use tokio::sync::watch;
 use super::adoption::Adoption;
 use super::executors::Peers;
 use super::handover::Release;
+use super::profile::{StageRun, TaskMeasures, profile};
 use super::stragglers::Times;
 use super::{JobView, NewJob, ResultPart};
 use crate::job::{JobGraph, Limits, Stage, TaskState};
+use crate::job_events;
 use crate::planner::StageMetrics;
 use springald_core::ids::TaskId;
+use springald_core::telemetry::trace::SpanContext;
 
 pub(super) struct JobEntry {
     pub(super) id: JobId,
@@ -37,6 +40,14 @@ pub(super) struct JobEntry {
     /// Tasks that failed, and when they may be started again.
     pub(super) resting: Vec<(Instant, StageId, u32)>,
     pub(super) times: Times,
+    /// Its span, that of the whole query.
+    pub(super) span: SpanContext,
+    /// The stages that run.
+    pub(super) runs: BTreeMap<StageId, StageRun>,
+    /// What its tasks took, for people.
+    pub(super) measures: TaskMeasures,
+    /// It was said that it has ended; its result may be lost and made again after that.
+    told_finished: bool,
     /// Outputs that were handed over and are still read where they were.
     pub(super) releases: Vec<Release>,
     /// Since when nobody could run it.
@@ -58,6 +69,10 @@ impl JobEntry {
         let mut entry = Self {
             id: job.id,
             graph: JobGraph::new(specs, limits)?,
+            span: job_events::span_of(&job.record),
+            runs: BTreeMap::new(),
+            measures: TaskMeasures::default(),
+            told_finished: false,
             record: job.record,
             plans: BTreeMap::new(),
             texts: BTreeMap::new(),
@@ -148,7 +163,13 @@ impl JobEntry {
         record
     }
 
-    fn summary(&self, stage: &Stage) -> StageSummary {
+    /// Says that the job has ended, with all that is known of it.
+    pub(super) fn tell_finished(&mut self, record: &JobRecord) {
+        let again = std::mem::replace(&mut self.told_finished, true);
+        job_events::finished(record, Some(&profile(self, &record.stages)), again);
+    }
+
+    pub(super) fn summary(&self, stage: &Stage) -> StageSummary {
         let id = stage.spec().id;
         let progress = stage.progress();
         let status = match (stage.is_done(), progress.running > 0 || progress.done > 0) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use springald_core::error::{ErrorCode, Result};
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, OutcomeBatch, RecordedOutcome};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -141,7 +142,7 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            tracing::warn!(job_id = %job, %error, "the store did not take a job's changes; trying again");
+            tracing::warn!(event = names::STORE_WRITE_RETRIED, job_id = %job, %error, "the store did not take a job's changes; trying again");
             if shutdown.run_until_cancelled(clock::sleep(pause)).await.is_none() {
                 return false;
             }

@@ -10,7 +10,7 @@ use super::actor::Actor;
 use super::journal::Entry;
 use super::schedule;
 use crate::job::Launch;
-use crate::{clock, records};
+use crate::{clock, job_events, records};
 
 impl Actor {
     /// Starts whatever can start.
@@ -38,9 +38,11 @@ impl Actor {
             TaskSlice { task: task.task, attempt: task.attempt, partitions: Vec::from_iter(partitions), slots }
         };
         let tasks: Vec<TaskSlice> = launches.into_iter().map(slice).collect();
+        let span = job.stage_starts(stage);
         let first_launch = (job.record.started_micros == 0).then(|| {
             job.record.started_micros = records::now_micros();
             job.record.set_status(JobStatus::Running);
+            job_events::started(&job.record);
             let (owner_revision, record) = (job.owner_revision, Box::new(job.current_record()));
             Entry::Record { job: id.clone(), owner_revision, record }
         });
@@ -55,6 +57,7 @@ impl Actor {
             tasks,
             trace_id: job.record.trace_id.clone(),
             owner_revision: job.owner_revision,
+            traceparent: span.to_string(),
         }));
         first_launch.into_iter().for_each(|entry| self.write(entry));
     }

@@ -18,9 +18,11 @@ mod handover;
 mod job_entry;
 mod journal;
 mod launching;
+mod profile;
 mod schedule;
 mod standing;
 mod stragglers;
+mod telling;
 mod wire;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use springald_core::error::FailureClass;
 use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::telemetry::events::names;
 
 use super::actor::Actor;
 use crate::job::Event;
@@ -63,7 +64,7 @@ impl Actor {
         };
         if self.standings.blame(blamed, now) {
             metrics::executors_put_aside_total().inc();
-            tracing::warn!(executor_id = %blamed, "too much goes wrong at an executor: it gets no tasks for a while");
+            tracing::warn!(event = names::EXECUTOR_PUT_ASIDE, executor_id = %blamed, "too much goes wrong at an executor: it gets no tasks for a while");
             self.peers.put_aside(|executor| self.standings.is_aside(executor));
         }
     }

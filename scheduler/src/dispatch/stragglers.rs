@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
+use springald_core::telemetry::events::names;
 
 use super::actor::Actor;
 use super::job_entry::JobEntry;
@@ -79,7 +80,7 @@ impl Actor {
         })?;
         self.peers.get_mut(executor)?.launched(launch.slots);
         metrics::tasks_speculated_total().inc();
-        tracing::info!(job_id = %id, stage_id = task.stage.0, task_id = task.task, attempt = launch.task.attempt,
+        tracing::info!(event = names::TASK_SPECULATED, job_id = %id, stage_id = task.stage.0, task_id = task.task, attempt = launch.task.attempt,
             executor_id = %executor, "a slow task is tried a second time");
         Some(launch)
     }

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, JobStatus};
 
 use super::{Engine, ended, statement};
@@ -150,7 +151,7 @@ impl Engine {
 
     async fn failed(&self, id: &JobId, error: Error) -> Error {
         if let Err(unwritten) = self.end_local(id, Some(error.clone())).await {
-            tracing::warn!(job_id = %id, error = %unwritten, "the end of a job could not be written");
+            tracing::warn!(event = names::JOB_END_UNWRITTEN, job_id = %id, error = %unwritten, "the end of a job could not be written");
         }
         error
     }
@@ -179,7 +180,7 @@ impl Drop for LocalEnd {
         // Bounded by the store's own deadline; the answer does not wait for it.
         tokio::spawn(async move {
             if let Err(unwritten) = write_end(store.as_ref(), &id, error).await {
-                tracing::warn!(job_id = %id, error = %unwritten, "the end of a job could not be written");
+                tracing::warn!(event = names::JOB_END_UNWRITTEN, job_id = %id, error = %unwritten, "the end of a job could not be written");
             }
         });
     }
@@ -208,5 +209,7 @@ async fn write_end(store: &dyn crate::store::StateStore, id: &JobId, error: Opti
         None => Condition::Absent { key: records::owner_key(id) },
     };
     let unchanged = Condition::Unchanged { key: entry.key, mod_revision: entry.mod_revision };
-    crate::dispatch::end_job(store, id, vec![owner, unchanged], &record).await
+    crate::dispatch::end_job(store, id, vec![owner, unchanged], &record).await?;
+    crate::job_events::finished(&record, None, false);
+    Ok(())
 }

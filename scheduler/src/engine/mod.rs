@@ -9,6 +9,7 @@
 //! ```
 
 mod commit;
+mod context;
 mod jobs;
 mod local;
 pub(crate) mod remote;
@@ -20,23 +21,28 @@ mod takeover;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{JobId, SchedulerId};
+use springald_core::ids::{ClusterName, JobId, SchedulerId};
+use springald_core::secrets;
 use springald_core::settings::QuerySettings;
+use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, JobStatus};
 
+pub use context::QueryContext;
 pub use jobs::{JobFilter, JobPage};
 pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
 use crate::dispatch::{Dispatcher, JobView, NewJob};
+use crate::job_events::{self, kinds};
 use crate::membership::{Membership, Schedulers};
 use crate::planner::{self, Planned, QueryOptions, Run};
 use crate::records;
-use crate::sessions::{Session, Sessions};
+use crate::sessions::Sessions;
 use crate::store::{Condition, StateStore};
 use crate::tickets::Tickets;
 use commit::Refused;
@@ -47,17 +53,6 @@ use statement::Prepared;
 /// A client waits this long for a job that passes from one scheduler to another.
 const TAKEOVER_DEADLINE: Duration = Duration::from_secs(30);
 const TAKEOVER_PAUSE: Duration = Duration::from_millis(50);
-
-/// Who asks, and in which session.
-#[derive(Clone, Debug)]
-pub struct QueryContext {
-    /// The session, whose settings apply.
-    pub session: Arc<Session>,
-    /// The user, for the record.
-    pub user: String,
-    /// Follows the query through every process.
-    pub trace_id: String,
-}
 
 /// A statement that was taken: planned and committed, not run yet.
 #[derive(Clone, Debug)]
@@ -81,6 +76,8 @@ pub struct Described {
 
 /// What the engine is made of.
 pub struct EngineParts {
+    /// The cluster.
+    pub cluster: ClusterName,
     /// This scheduler.
     pub scheduler: SchedulerId,
     /// Its place in the cluster.
@@ -109,6 +106,16 @@ pub struct EngineParts {
     pub commit_timeout: Duration,
 }
 
+/// What becomes of a statement.
+enum Taken {
+    /// It is carried out already.
+    Done,
+    /// Its result is here.
+    Rows(RecordBatch),
+    /// It runs; `analyze`: its result is what its operators measured, in this schema. A deadline of zero is none.
+    Planned { planned: Planned, analyze: Option<SchemaRef>, deadline: Duration },
+}
+
 /// The engine.
 pub struct Engine {
     parts: EngineParts,
@@ -122,6 +129,11 @@ impl Engine {
     pub fn new(parts: EngineParts) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
         Self { parts, local, channels: Channels::default(), refused: Refused::default() }
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.parts.cluster
     }
 
     /// What results are asked for with.
@@ -162,34 +174,47 @@ impl Engine {
 
     /// Takes a statement: plans it and makes it durable, or, for statements without a result, carries it out.
     pub async fn submit(&self, sql: &str, context: &QueryContext) -> Result<Submitted> {
+        let id = JobId::generate();
+        let mut record = self.new_record(&id, sql, context);
+        let taken = self.take_statement(sql, &mut record, context).await;
+        match taken.inspect_err(|error| job_events::refused(&record, error))? {
+            Taken::Done => self.done_at_once(id, record).await,
+            Taken::Rows(batch) => self.start_local(id, record, LocalJob::Batches(batch)).await,
+            Taken::Planned { planned, analyze, deadline } => self.start(id, record, planned, analyze, deadline).await,
+        }
+    }
+
+    /// Plans a statement, or carries it out if it has no result.
+    async fn take_statement(&self, sql: &str, record: &mut JobRecord, context: &QueryContext) -> Result<Taken> {
         let options = QueryOptions::new(&self.parts.query, &context.session.settings)?;
         let cluster = self.parts.dispatcher.cluster_shape();
         let state = options.whole(&self.parts.base, cluster);
-        let prepared = self.prepare(sql, &state, context).await?;
-        let id = JobId::generate();
-        let mut record = self.new_record(&id, sql, context);
-        match prepared {
-            Prepared::Done => {
-                record.set_status(JobStatus::Succeeded);
-                record.ended_micros = records::now_micros();
-                self.commit_ended(&id, &record).await?;
-                Ok(Submitted { job_id: id, schema: statement::no_schema() })
-            }
-            Prepared::Query(logical) => {
-                let planned = planner::plan(&logical, &state, &options, cluster).await?;
-                self.start(id, record, planned, None, &options).await
-            }
-            Prepared::Explain(logical) => {
-                let planned = planner::plan(&logical, &state, &options, cluster).await?;
-                let rows = planner::explained(&logical, &planned);
-                self.start_local(id, record, LocalJob::Batches(statement::explain_batch(rows)?)).await
-            }
-            Prepared::Analyze(logical) => {
-                let planned = planner::plan(&logical, &state, &options, cluster).await?;
-                let schema = statement::explain_schema();
-                self.start(id, record, planned, Some(schema), &options).await
-            }
+        let (logical, kind) = match self.prepare(sql, &state, context).await? {
+            Prepared::Done => return Ok(Taken::Done),
+            Prepared::Query(logical) => (logical, kinds::QUERY),
+            Prepared::Explain(logical) => (logical, kinds::EXPLAIN),
+            Prepared::Analyze(logical) => (logical, kinds::ANALYZE),
+        };
+        record.kind = kind.to_owned();
+        let planned = planner::plan(&logical, &state, &options, cluster).await?;
+        job_events::planned(record, context.span);
+        if kind == kinds::EXPLAIN {
+            return Ok(Taken::Rows(statement::explain_batch(planner::explained(&logical, &planned))?));
         }
+        let analyze = (kind == kinds::ANALYZE).then(statement::explain_schema);
+        Ok(Taken::Planned { planned, analyze, deadline: options.deadline })
+    }
+
+    /// Keeps the record of a statement that was carried out already.
+    async fn done_at_once(&self, id: JobId, mut record: JobRecord) -> Result<Submitted> {
+        record.kind = kinds::STATEMENT.to_owned();
+        // It is never planned again: nobody needs the secrets that its options may have.
+        record.sql = secrets::sql(&record.sql);
+        record.set_status(JobStatus::Succeeded);
+        record.ended_micros = records::now_micros();
+        self.commit_ended(&id, &record).await?;
+        job_events::finished(&record, None, false);
+        Ok(Submitted { job_id: id, schema: statement::no_schema() })
     }
 
     /// What a statement would answer, without running it.
@@ -301,7 +326,7 @@ impl Engine {
     pub(crate) async fn cancel_here(&self, job: &JobId, why: &str) {
         let here = self.local.contains(job) || matches!(self.parts.dispatcher.watch(job.clone()).await, Ok(Some(_)));
         if here && let Err(error) = self.cancel(job, why).await {
-            tracing::warn!(job_id = %job, %error, "a job could not be cancelled");
+            tracing::warn!(event = names::JOB_CANCEL_FAILED, job_id = %job, %error, "a job could not be cancelled");
         }
     }
 
@@ -313,7 +338,7 @@ impl Engine {
         mut record: JobRecord,
         planned: Planned,
         analyze: Option<SchemaRef>,
-        options: &QueryOptions,
+        deadline: Duration,
     ) -> Result<Submitted> {
         let schema = analyze.clone().unwrap_or_else(|| Arc::clone(&planned.schema));
         match planned.run {
@@ -324,12 +349,14 @@ impl Engine {
             Run::Stages(stages) => {
                 record.schema = statement::encode_schema(&schema);
                 record.analyze = analyze.is_some();
-                let deadline = (!options.deadline.is_zero()).then(|| Instant::now() + options.deadline);
-                if deadline.is_some() {
-                    let micros = i64::try_from(options.deadline.as_micros()).unwrap_or(i64::MAX);
+                if !deadline.is_zero() {
+                    let micros = i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX);
                     record.deadline_micros = record.submitted_micros.saturating_add(micros);
                 }
-                let committed = self.commit(&id, &record, &stages).await?;
+                let deadline = (!deadline.is_zero()).then(|| Instant::now() + deadline);
+                let committed = self.commit(&id, &record, &stages).await;
+                let committed = committed.inspect_err(|error| job_events::refused(&record, error))?;
+                job_events::submitted(&record, stages.len());
                 let Some(owner_revision) = committed else { return Ok(Submitted { job_id: id, schema }) };
                 if analyze.is_some() {
                     self.local.put(id.clone(), LocalJob::Analyze { stages: stages.clone() })?;
@@ -350,11 +377,14 @@ impl Engine {
         record.schema = statement::encode_schema(&schema);
         record.set_status(JobStatus::Running);
         record.started_micros = record.submitted_micros;
-        self.local.put(id.clone(), job)?;
+        let kept = self.local.put(id.clone(), job);
+        kept.inspect_err(|error| job_events::refused(&record, error))?;
         if let Err(error) = self.commit(&id, &record, &[]).await {
             self.local.take(&id);
+            job_events::refused(&record, &error);
             return Err(error);
         }
+        job_events::submitted(&record, 0);
         Ok(Submitted { job_id: id, schema })
     }
 
@@ -365,7 +395,9 @@ impl Engine {
             user: context.user.clone(),
             session_id: context.session.id.to_string(),
             submitted_micros: records::now_micros(),
-            trace_id: context.trace_id.clone(),
+            trace_id: context.span.trace_id(),
+            traceparent: context.span.to_string(),
+            parent_traceparent: context.client_span.map(|span| span.to_string()).unwrap_or_default(),
             scheduler_id: self.parts.scheduler.to_string(),
             settings: context.session.settings.clone().into_iter().collect(),
             ..JobRecord::default()
@@ -379,10 +411,11 @@ impl Engine {
         record.ended_micros = records::now_micros();
         record.error_code = error.code().as_str().to_owned();
         record.error = error.message().to_owned();
+        job_events::finished(&record, None, false);
         let owner = Condition::Unchanged { key: records::owner_key(id), mod_revision: owner_revision };
         let written = crate::dispatch::end_job(self.parts.store.as_ref(), id, vec![owner], &record).await;
         if let Err(error) = written {
-            tracing::warn!(job_id = %id, %error, "the end of a job could not be written");
+            tracing::warn!(event = names::JOB_END_UNWRITTEN, job_id = %id, %error, "the end of a job could not be written");
         }
     }
 

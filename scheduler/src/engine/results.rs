@@ -7,6 +7,7 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, Record
 use futures::StreamExt;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 use tokio::sync::{mpsc, watch};
 
 use super::ended;
@@ -211,7 +212,8 @@ impl Source {
         if self.rounds > ROUNDS {
             return Err(error);
         }
-        tracing::warn!(job_id = %self.job, task_id = %part.task, %error, "part of a result is lost");
+        tracing::warn!(event = names::RESULT_LOST, job_id = %self.job, stage_id = part.task.stage.0, task_id = part.task.task,
+            attempt = part.task.attempt, %error, "part of a result is lost");
         view.mark_unchanged();
         self.dispatcher.result_lost(self.job.clone(), part.task, part.executor.clone()).await?;
         // The answer to any question that is asked after it comes after it was taken in.

@@ -14,6 +14,7 @@ use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::secrets;
 
 use super::Described;
 
@@ -128,7 +129,8 @@ pub(super) fn explain_schema() -> SchemaRef {
 
 /// EXPLAIN's answer.
 pub(super) fn explain_batch(rows: Vec<(String, String)>) -> Result<RecordBatch> {
-    let (kinds, texts): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    let rows = rows.into_iter().map(|(kind, text)| (kind, secrets::owned(text)));
+    let (kinds, texts): (Vec<String>, Vec<String>) = rows.unzip();
     let columns: Vec<datafusion::arrow::array::ArrayRef> =
         vec![Arc::new(StringArray::from(kinds)), Arc::new(StringArray::from(texts))];
     RecordBatch::try_new(explain_schema(), columns)

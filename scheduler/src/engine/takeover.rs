@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId};
+use springald_core::telemetry::events::names;
 use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, OwnerRecord, RecordedOutcome};
 
 use super::local::LocalJob;
@@ -136,7 +137,7 @@ impl Engine {
         match committed {
             Committed::Refused => Ok(None),
             Committed::Yes { revision } => {
-                tracing::info!(job_id = %job, from = earlier, owner_revision = revision, "job claimed from a scheduler that is gone");
+                tracing::info!(event = names::TAKEOVER_CLAIMED, job_id = %job, from = earlier, owner_revision = revision, "job claimed from a scheduler that is gone");
                 Ok(Some((record, revision)))
             }
         }

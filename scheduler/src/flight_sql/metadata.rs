@@ -8,6 +8,7 @@ use arrow_flight::error::FlightError;
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
 use datafusion::logical_expr::TableType;
 use springald_core::error::{Error, Result};
+use springald_core::telemetry::events::names;
 
 use super::wire::wire_schema;
 use crate::catalog::{CATALOG, Catalog, INFORMATION_SCHEMA, Listed};
@@ -53,7 +54,7 @@ async fn columns_of(table: &Listed, catalog: &Catalog) -> SchemaRef {
         Ok(Some(schema)) => wire_schema(&schema),
         Ok(None) => Arc::new(Schema::empty()),
         Err(error) => {
-            tracing::debug!(table = %table.name, %error, "a table is listed without its columns");
+            tracing::debug!(event = names::CATALOG_COLUMNS_UNKNOWN, table = %table.name, %error, "a table is listed without its columns");
             Arc::new(Schema::empty())
         }
     }

@@ -12,6 +12,7 @@
 
 mod actions;
 mod caller;
+mod calls;
 mod encode;
 mod handles;
 mod info;
@@ -22,4 +23,5 @@ mod service;
 pub(crate) mod tests;
 mod wire;
 
+pub use calls::CountedCalls;
 pub use service::FlightSql;

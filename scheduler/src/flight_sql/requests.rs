@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use springald_core::error::{Error, Result};
-use springald_core::ids::JobId;
+use springald_core::ids::{JobId, fingerprint};
+use springald_core::telemetry::events::names;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
@@ -126,8 +127,13 @@ pub(super) async fn handshake(
     headers: &MetadataMap,
 ) -> std::result::Result<Response<HandshakeResponse>, Status> {
     let caller = Caller::read(headers)?;
-    tracing::warn!(user = %caller.user(), "authentication is off: a client was let in without a check");
     let session = engine.sessions().create(caller.user()).await?;
+    tracing::warn!(
+        event = names::CLIENT_CONNECTED,
+        user = caller.user(),
+        session = fingerprint(session.id.as_str()),
+        "authentication is off: a client was let in without a check"
+    );
     let payload = Bytes::from(session.id.to_string());
     let mut response = Response::new(HandshakeResponse { protocol_version: 0, payload });
     let not_a_header = |_| Error::internal("a session's id does not fit a header");

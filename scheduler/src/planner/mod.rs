@@ -33,6 +33,7 @@ use springald_core::codec::encode_plan;
 use springald_core::error::Result;
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
+use springald_core::telemetry::events::names;
 use springald_proto::control::StagePlan;
 
 use crate::job::StageSpec;
@@ -96,7 +97,7 @@ pub async fn plan(
     match whole_stage(Arc::clone(&whole), &whole_state, cluster) {
         Ok(stage) => Ok(Planned { schema, run: Run::Stages(vec![stage]) }),
         Err(error) => {
-            tracing::debug!(%error, "the plan cannot be sent to an executor; the scheduler runs it");
+            tracing::debug!(event = names::PLAN_KEPT_LOCAL, %error, "the plan cannot be sent to an executor; the scheduler runs it");
             Ok(Planned { schema, run: Run::Local { plan: whole, context: whole_state.task_ctx() } })
         }
     }
@@ -116,7 +117,7 @@ async fn distribute(
     let mut cut = match ballista::cut(physical, state.config_options(), options.broadcast_bytes) {
         Ok(cut) => cut,
         Err(error) => {
-            tracing::debug!(%error, "the plan cannot be cut into stages; it runs whole");
+            tracing::debug!(event = names::PLAN_KEPT_WHOLE, %error, "the plan cannot be cut into stages; it runs whole");
             return Ok(None);
         }
     };

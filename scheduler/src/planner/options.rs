@@ -6,6 +6,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use springald_core::error::{Error, Result};
 use springald_core::settings::{ByteSize, QuerySettings, Span};
+use springald_core::telemetry::events::names;
 
 /// The executors as far as planning depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl QueryOptions {
         for (key, value) in std::iter::once((&batch_size.0, &batch_size.1)).chain(&self.datafusion) {
             if let Err(error) = options.set(key, value) {
                 // Checked when it was SET; a setting that a newer version dropped must not break old sessions.
-                tracing::warn!(%key, %error, "a session's setting does not apply any more");
+                tracing::warn!(event = names::SESSION_SETTING_IGNORED, setting = key, %error, "a session's setting does not apply any more");
             }
         }
         adjust(options);

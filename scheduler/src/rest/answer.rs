@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use springald_core::error::{Error, ErrorCode};
+use springald_core::telemetry::events::names;
 
 use super::model::ErrorJson;
 
@@ -21,7 +22,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(error) = self;
         if error.code() == ErrorCode::Internal {
-            tracing::error!(%error, "a REST request failed");
+            tracing::error!(event = names::REST_FAILED, %error, "a REST request failed");
         }
         let body = ErrorJson { code: error.code().to_string(), message: error.message().to_owned() };
         (status_of(error.code()), Json(body)).into_response()

@@ -4,6 +4,7 @@
 //! `/api/v1/openapi.json` describes it all.
 
 mod answer;
+mod discovery;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use springald_proto::records::JobStatus;
 use utoipa::{IntoParams, OpenApi};
 
 use self::answer::Failure;
+use self::discovery::TargetJson;
 use self::model::{ErrorJson, ExecutorJson, JobJson, JobsJson, SchedulerJson, StatusJson, state_from_name};
 use crate::engine::{Engine, JobFilter};
 
@@ -41,6 +43,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/api/v1/executors", get(executors))
         .route("/api/v1/executors/{id}/drain", post(drain_executor))
         .route("/api/v1/schedulers", get(schedulers))
+        .route("/api/v1/discovery/prometheus", get(discovery))
         .route("/ready", get(ready))
         .with_state(engine)
         .merge(fixed_routes())
@@ -57,7 +60,7 @@ fn fixed_routes() -> Router {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Springald", description = "Jobs, executors and schedulers of a Springald cluster."),
-    paths(jobs, job, cancel_job, executors, drain_executor, schedulers, health, ready)
+    paths(jobs, job, cancel_job, executors, drain_executor, schedulers, discovery, health, ready)
 )]
 struct Documented;
 
@@ -188,6 +191,17 @@ async fn drain_executor(
 )]
 async fn schedulers(State(engine): State<Arc<Engine>>) -> Answer<Vec<SchedulerJson>> {
     Ok(Json(engine.schedulers().await?.into_iter().map(SchedulerJson::from).collect()))
+}
+
+/// Lists where the metrics of all live processes are, for `http_sd_configs` of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/api/v1/discovery/prometheus",
+    responses((status = 200, description = "All processes with metrics", body = Vec<TargetJson>))
+)]
+async fn discovery(State(engine): State<Arc<Engine>>) -> Answer<Vec<TargetJson>> {
+    let (schedulers, executors) = (engine.schedulers().await?, engine.executors().await?);
+    Ok(Json(discovery::targets(engine.cluster().as_str(), schedulers, executors)))
 }
 
 /// Tells that the process lives.

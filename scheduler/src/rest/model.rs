@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use springald_core::error::{Error, Result};
+use springald_core::secrets;
 use springald_proto::records::{ExecutorRecord, ExecutorState, JobRecord, JobStatus, SchedulerRecord, StageSummary};
 use utoipa::ToSchema;
 
@@ -78,7 +79,7 @@ impl JobJson {
         let code = record.error_code;
         Self {
             id: record.job_id,
-            sql: record.sql,
+            sql: secrets::sql(&record.sql),
             user: record.user,
             state,
             submitted: time(record.submitted_micros),
@@ -137,7 +138,7 @@ impl From<StageSummary> for StageJson {
             output_bytes: stage.output_bytes,
             spilled_bytes: stage.spilled_bytes,
             inputs: stage.inputs,
-            plan: stage.plan,
+            plan: secrets::owned(stage.plan),
         }
     }
 }

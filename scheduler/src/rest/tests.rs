@@ -22,7 +22,7 @@ async fn request(scheduler: &Scheduler, method: &str, path: &str) -> (u16, serde
 async fn run(scheduler: &Scheduler, sql: &str) -> std::result::Result<JobId, Error> {
     let engine = scheduler.engine();
     let session = engine.sessions().anonymous("ann");
-    let context = crate::engine::QueryContext { session, user: "ann".to_owned(), trace_id: "t".to_owned() };
+    let context = crate::engine::QueryContext::new(session, "ann".to_owned(), None);
     let submitted = engine.submit(sql, &context).await?;
     let mut batches = engine.results(&submitted.job_id, &crate::engine::Resume::default()).await?.stream;
     while let Some(batch) = futures::StreamExt::next(&mut batches).await {

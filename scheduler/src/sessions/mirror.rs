@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use springald_core::error::Result;
 use springald_core::ids::SessionId;
+use springald_core::telemetry::events::names;
 
 use super::{PREFIX, Session, decode};
 use crate::follow::Update;
@@ -57,7 +58,7 @@ impl Mirror {
                 self.sessions.insert(entry.key.clone(), known);
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "a session cannot be used"),
+            Err(error) => tracing::error!(event = names::SESSION_UNUSABLE, %error, "a session cannot be used"),
         }
     }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::telemetry::events::names;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -220,7 +221,7 @@ async fn expire_leases(store: Weak<Shared>, granted: Arc<Notify>) {
         let ended = shared.end_leases().await;
         drop(shared);
         if let Err(error) = ended {
-            tracing::warn!(%error, "the keys of an ended lease could not be removed yet");
+            tracing::warn!(event = names::STORE_LEASE_KEYS_KEPT, %error, "the keys of an ended lease could not be removed yet");
             sleep(EXPIRY_RETRY).await;
         }
     }

@@ -11,6 +11,7 @@ mod conformance;
 pub mod embedded;
 pub mod etcd;
 mod limits;
+pub mod metered;
 #[cfg(test)]
 mod test_etcd;
 

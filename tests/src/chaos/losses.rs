@@ -132,5 +132,5 @@ impl Harm {
 }
 
 fn time(event: &Value) -> Option<DateTime<Utc>> {
-    event["timestamp"].as_str()?.parse().ok()
+    event["ts"].as_str()?.parse().ok()
 }

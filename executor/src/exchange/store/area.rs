@@ -19,6 +19,7 @@ use datafusion::error::{DataFusionError, Result};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use springald_core::ids::JobId;
+use springald_core::telemetry::events::names;
 
 use super::ReadError;
 use super::blocks::{BlockReader, BlockWriter, Checksums};
@@ -146,7 +147,7 @@ impl Drop for SpillFile {
         if let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = %self.path.display(), %error, "could not delete spilled data of the exchange");
+            tracing::warn!(event = names::SPILL_FILE_KEPT, file = %self.path.display(), %error, "could not delete spilled data of the exchange");
         }
         self.budget.give_back(self.bytes());
     }

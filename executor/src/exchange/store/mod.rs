@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use springald_core::error::Error;
 use springald_core::exchange::is_key_hashes;
 use springald_core::ids::{JobId, StageId, TaskId};
+use springald_core::telemetry::events::names;
 
 pub(crate) use area::SpillArea;
 use piece::Piece;
@@ -200,7 +201,7 @@ impl ExchangeStore {
     fn lost(&self, owner: &Owner, reason: &str) {
         let Owner { job, task } = owner;
         metrics::springald_executor::exchange_damaged_reads_total().inc();
-        tracing::warn!(job_id = %job, stage_id = task.stage.0, task_id = task.task, attempt = task.attempt, reason,
+        tracing::warn!(event = names::OUTPUT_DAMAGED, job_id = %job, stage_id = task.stage.0, task_id = task.task, attempt = task.attempt, reason,
             "the output of a task is lost: what was spilled of it is damaged");
         self.abort(job, *task);
     }

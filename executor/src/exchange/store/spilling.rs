@@ -13,6 +13,7 @@ use super::area::SpillFile;
 use super::piece::Resident;
 use super::{Owner, Shared, State};
 use crate::memory::Reclaim;
+use springald_core::telemetry::events::names;
 
 /// The batches of one piece that go to disk together.
 pub(super) struct Spill {
@@ -113,7 +114,7 @@ impl Reclaim for Shared {
         match self.spill(chosen) {
             Ok(freed) => freed,
             Err(error) => {
-                tracing::warn!(%error, "the exchange could not spill to make room for an operator");
+                tracing::warn!(event = names::SPILL_FAILED, %error, "the exchange could not spill to make room for an operator");
                 0
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error as EtcdError, GetOptions, GetResponse, KvClient};
 use springald_core::error::{Error, Result};
+use springald_core::telemetry::events::names;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::failure::{may_pass, never_sent, translate};
@@ -207,7 +208,7 @@ async fn first_answer(options: &EtcdOptions, client_options: &ConnectOptions, en
             return Err(error.context(format!("etcd did not answer within {:?}", options.connect_deadline)));
         }
         if !waiting_was_said {
-            tracing::warn!(%error, deadline_s = options.connect_deadline.as_secs(), "waiting for etcd");
+            tracing::warn!(event = names::STORE_WAITING, %error, deadline_millis = options.connect_deadline.as_millis() as u64, "waiting for etcd");
             waiting_was_said = true;
         }
         sleep(pause).await;

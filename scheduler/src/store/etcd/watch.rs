@@ -20,6 +20,7 @@ use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, Wat
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use springald_core::error::{Error, Result};
+use springald_core::telemetry::events::names;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Backoff, Connection, MAX_ANSWER_BYTES, Repeat};
@@ -158,7 +159,7 @@ impl Changes {
             return Err(error);
         }
         self.asked = false;
-        tracing::debug!(%error, prefix = self.prefix, "a watch lost its connection to etcd");
+        tracing::debug!(event = names::STORE_WATCH_BROKEN, %error, prefix = self.prefix, "a watch lost its connection to etcd");
         match &mut self.broken {
             Some(broken) => broken.last = error,
             None => self.broken = Some(Broken { since: Instant::now(), backoff: Backoff::new(), last: error }),
