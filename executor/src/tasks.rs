@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
-use springald_core::error::{Error, Result};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId, StageId, TaskId};
 use springald_proto::control;
 use tokio_util::sync::CancellationToken;
@@ -342,6 +342,15 @@ impl Tasks {
                 true => Err(Error::unavailable("this executor is about to leave, too")),
                 false => shared.runner.reader.take_over(&output.address, &job, task, &output.partitions).await,
             };
+            let held = shared.state.lock().owners.scheduler(&job).is_some();
+            let taken = match held {
+                true => taken,
+                // Freed while it was on its way: nobody would ever ask for it, or drop it.
+                false => {
+                    shared.runner.store.abort(&job, task);
+                    Err(Error::new(ErrorCode::Cancelled, "the job has ended meanwhile"))
+                }
+            };
             let error = taken.err().map(|error| error.to_string()).unwrap_or_default();
             control::Moved { key: Some(task_key(&job, task)), owner_revision: wanted.owner_revision, error }
         }))
@@ -393,4 +402,31 @@ fn log_failure(spec: &TaskSpec, failed: &control::Failed) {
     tracing::info!(job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
         attempt = spec.task.attempt, trace_id = spec.trace_id, class = failed.class().as_str_name(),
         code = failed.code, error = failed.message, "task failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+    use springald_proto::control::{FreeJob, Move, TaskOutput};
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn given_an_output_on_its_way_here_when_its_job_is_freed_then_it_is_not_kept() {
+        let (tasks, _, store) = testing::tasks(1);
+        let scheduler = Scheduler { id: SchedulerId::generate(), outcomes: Arc::default() };
+        let output = TaskOutput { address: "127.0.0.1:1".to_owned(), partitions: vec![0], ..TaskOutput::default() };
+        let wanted = Move { job_id: "j".to_owned(), owner_revision: 5, stage: 1, output: Some(output) };
+        let taking = tasks.take_over(&scheduler, wanted).expect("makes sense").expect("obeyed");
+        tasks.free_job(&FreeJob { job_id: "j".to_owned(), owner_revision: 5 }).expect("makes sense");
+        // It arrives.
+        let (job, task) = ("j".parse().expect("valid"), TaskId { stage: StageId(1), task: 0, attempt: 0 });
+        let writer = store.begin(&job, task, &Arc::new(Schema::empty()), [0]).expect("begins");
+        writer.finish().expect("finishes");
+
+        let moved = taking.await;
+        assert!(moved.error.contains("ended"), "{moved:?}");
+        assert_eq!(store.stats().pieces, 0);
+    }
 }
