@@ -9,7 +9,7 @@
 //!   Abort, FreeJob┘ (no outcome)
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -128,7 +128,12 @@ impl Tasks {
         for slice in launch.tasks {
             let task = TaskId { stage: checked.stage, task: slice.task, attempt: slice.attempt };
             let key = (checked.job.clone(), task);
-            if state.running.contains_key(&key) {
+            if let Some(running) = state.running.get(&key) {
+                if running.is_cancelled() {
+                    // It ends without an outcome, and the new one cannot start beside it.
+                    handed_back.push(task_key(&key.0, task));
+                    continue;
+                }
                 tracing::warn!(job_id = %key.0, task_id = %task, "a task that runs already was launched again");
                 continue;
             }
@@ -220,10 +225,12 @@ impl Tasks {
     /// Takes the task off the list; its outcome goes to the job's owner, if it was not aborted meanwhile.
     fn finish(&self, spec: &TaskSpec, outcome: Option<control::Outcome>, cancel: &CancellationToken) {
         let mut state = self.0.state.lock();
+        if cancel.is_cancelled() {
+            // While it is on the list: afterwards the same attempt may begin anew.
+            self.0.runner.store.abort(&spec.job, spec.task);
+        }
         state.running.remove(&(spec.job.clone(), spec.task));
         if cancel.is_cancelled() {
-            drop(state);
-            self.0.runner.store.abort(&spec.job, spec.task);
             return;
         }
         if let (Some(outcome), Some(owner)) = (outcome, state.owners.scheduler(&spec.job)) {
@@ -238,16 +245,17 @@ impl Tasks {
         if !state.owners.obey(&job, scheduler, adopt.owner_revision) {
             return Ok(None);
         }
-        let running: HashSet<TaskId> =
-            state.running.keys().filter(|(of, _)| *of == job).map(|(_, task)| *task).collect();
+        let here = state.running.iter().filter(|((of, _), _)| *of == job);
+        let here: HashMap<TaskId, bool> = here.map(|((_, task), cancel)| (*task, cancel.is_cancelled())).collect();
         let mut finished = self.0.runner.store.finished(&job);
         drop(state);
-        // Its outcome is on its way.
-        finished.retain(|(task, _)| !running.contains(task));
+        // Its outcome is on its way, or it was stopped, and has none.
+        finished.retain(|(task, _)| !here.contains_key(task));
+        let running = here.into_iter().filter(|(_, stopped)| !stopped);
         Ok(Some(control::Holdings {
             job_id: adopt.job_id.clone(),
             owner_revision: adopt.owner_revision,
-            running: running.into_iter().map(|task| task_key(&job, task)).collect(),
+            running: running.map(|(task, _)| task_key(&job, task)).collect(),
             finished: finished.into_iter().map(|(task, written)| outcome_of_held(&job, task, &written)).collect(),
         }))
     }
