@@ -27,7 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Engine, Opened, Resume};
 use crate::dispatch::ResultPart;
 use crate::records;
-use crate::store::{Change, Condition, Transaction};
+use crate::store::{Change, Committed, Condition, Transaction};
 
 /// Header of a DoGet: the rows that a client has, `<version>:<rows>`. A client that sends it also sends
 /// [`RESULT_RECEIVED`].
@@ -45,6 +45,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const OWNER_CHECK: Duration = Duration::from_millis(500);
 const MESSAGE_LIMIT: usize = 64 << 20;
 const WINDOW: u32 = 8 << 20;
+/// A job's record may change while word is left to cancel it: it is tried again so often.
+const CANCEL_TRIES: u32 = 8;
 /// Peers come and go; past this many addresses the pool starts anew.
 const CHANNELS: usize = 1024;
 
@@ -232,18 +234,24 @@ impl Engine {
         }
     }
 
-    /// Leaves word for the job's owner that it is to be cancelled.
+    /// Leaves word for the job's owner, or for whoever becomes it, that it is to be cancelled.
     pub(super) async fn cancel_elsewhere(&self, job: &JobId, why: &str) -> Result<()> {
-        let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else {
-            return Err(Error::not_found(format!("there is no job {job}, or its record has expired")));
-        };
-        let record: springald_proto::records::JobRecord = records::decode(&entry)?;
-        if records::has_ended(record.status()) {
-            return Ok(());
+        for _ in 0..CANCEL_TRIES {
+            let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else {
+                return Err(Error::not_found(format!("there is no job {job}, or its record has expired")));
+            };
+            let record: springald_proto::records::JobRecord = records::decode(&entry)?;
+            if records::has_ended(record.status()) {
+                return Ok(());
+            }
+            let put = Change::Put { key: records::cancel_key(job), value: why.to_owned().into(), lease: None };
+            // The job's end removes the word: it must not come after it.
+            let conditions = vec![Condition::Unchanged { key: entry.key, mod_revision: entry.mod_revision }];
+            let transaction = Transaction { conditions, changes: vec![put] };
+            if let Committed::Yes { .. } = self.parts.store.transact(transaction).await? {
+                return Ok(());
+            }
         }
-        let put = Change::Put { key: records::cancel_key(job), value: why.to_owned().into(), lease: None };
-        let conditions = vec![Condition::Present { key: records::owner_key(job) }];
-        self.parts.store.transact(Transaction { conditions, changes: vec![put] }).await?;
-        Ok(())
+        Err(Error::unavailable(format!("job {job} changes all the time and could not be cancelled; try again")))
     }
 }
