@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/springald/target
 CARGO_FLAGS := --release --workspace --locked
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench chaos test build setup format lint unit settings clean
+.PHONY: demo bench chaos sim test build setup format lint unit settings clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -17,6 +17,11 @@ bench: build
 # A cluster under load whose processes are killed, stopped and cut off: make chaos ARGS="--minutes 10 --fault-every 5s --json out.json"
 chaos: build
 	@$(CARGO_TARGET_DIR)/release/springald-chaos $(ARGS)
+
+# Schedulers in a simulated world, one run for each seed: make sim SEEDS=10000; what happens in one of them: make sim SEED=7
+sim:
+	SPRINGALD_SIM_SEED=$(SEED) SPRINGALD_SIM_SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --lib \
+		-- sim::tests::given_any_seed --nocapture
 
 # Everything that must hold before a change lands.
 test: setup format lint unit

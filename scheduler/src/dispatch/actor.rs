@@ -21,6 +21,7 @@ use super::standing::Standings;
 use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
+use crate::defect;
 use crate::job::{Action, Event, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
@@ -357,6 +358,8 @@ impl Actor {
     /// Takes in one outcome; without effect if the attempt is not live, or the job not here (any more).
     pub(super) fn outcome(&mut self, executor: &ExecutorId, id: &JobId, task: TaskId, outcome: Outcome, durable: bool) {
         let Some(job) = self.jobs.get_mut(id) else { return };
+        let counted_for = defect::counted_for(&job.graph, task);
+        let (task, executor) = counted_for.as_ref().map_or((task, executor), |(task, executor)| (*task, executor));
         let live = job.graph.is_live(task, executor);
         if live && durable {
             let outcome = Some(without_metrics(&outcome));

@@ -16,6 +16,7 @@ use springald_core::ids::JobId;
 use springald_proto::records::{JobRecord, JobStatus};
 
 use super::{Engine, ended, statement};
+use crate::clock;
 use crate::planner::{PlannedStage, analyzed};
 use crate::records;
 
@@ -52,7 +53,7 @@ impl LocalJobs {
     }
 
     pub(super) fn put(&self, id: JobId, job: LocalJob) -> Result<()> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut jobs = self.jobs.lock();
         if jobs.len() >= self.limit {
             jobs.retain(|_, (since, _)| now.duration_since(*since) < self.retention);

@@ -10,6 +10,7 @@
 
 mod jobs;
 mod local;
+pub(crate) mod peers;
 pub(crate) mod remote;
 mod results;
 mod statement;
@@ -17,7 +18,7 @@ mod stored;
 mod takeover;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::session_state::SessionState;
@@ -31,6 +32,7 @@ pub use jobs::{JobFilter, JobPage};
 pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
+use crate::clock;
 use crate::dispatch::{Dispatcher, JobView, NewJob};
 use crate::membership::{Membership, Schedulers};
 use crate::planner::{self, Planned, PlannedStage, QueryOptions, Run};
@@ -39,6 +41,7 @@ use crate::sessions::{Session, Sessions};
 use crate::store::{Change, Committed, Condition, StateStore, Transaction};
 use crate::tickets::Tickets;
 use local::{LocalJob, LocalJobs};
+use peers::Peers;
 use remote::Channels;
 use statement::Prepared;
 
@@ -109,14 +112,19 @@ pub struct EngineParts {
 pub struct Engine {
     parts: EngineParts,
     local: LocalJobs,
-    channels: Channels,
+    peers: Arc<dyn Peers>,
 }
 
 impl Engine {
     /// An engine of these parts.
     pub fn new(parts: EngineParts) -> Self {
+        Self::with_peers(parts, Arc::new(Channels::default()))
+    }
+
+    /// An engine that reaches others in its own way.
+    pub(crate) fn with_peers(parts: EngineParts, peers: Arc<dyn Peers>) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
-        Self { parts, local, channels: Channels::default() }
+        Self { parts, local, peers }
     }
 
     /// What results are asked for with.
@@ -197,11 +205,11 @@ impl Engine {
     /// The result of a job, once it is there. Dropping the stream early means that the client went away. While the job
     /// passes from a scheduler that is gone to another one, this waits.
     pub async fn results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
-        let deadline = Instant::now() + TAKEOVER_DEADLINE;
+        let deadline = clock::now() + TAKEOVER_DEADLINE;
         loop {
             match self.open_results(job, resume).await {
-                Err(error) if error.code() == ErrorCode::Fenced && Instant::now() < deadline => {
-                    tokio::time::sleep(TAKEOVER_PAUSE).await;
+                Err(error) if error.code() == ErrorCode::Fenced && clock::now() < deadline => {
+                    clock::sleep(TAKEOVER_PAUSE).await;
                 }
                 Err(error) if error.code() == ErrorCode::Query => return Err(self.explained(job, error).await),
                 opened => return opened,
@@ -240,7 +248,7 @@ impl Engine {
             return Ok(Opened::once(self.run_local(job.clone(), local).await?));
         }
         if let Some(view) = self.parts.dispatcher.watch(job.clone()).await? {
-            let source = (&self.parts.dispatcher, self.channels.clone());
+            let source = (&self.parts.dispatcher, Arc::clone(&self.peers));
             return results::stream(source, job.clone(), view, resume).await;
         }
         let entry = self.parts.store.get(&records::job_key(job)).await?;
@@ -293,7 +301,7 @@ impl Engine {
 
     // === starting ===
 
-    async fn start(
+    pub(crate) async fn start(
         &self,
         id: JobId,
         mut record: JobRecord,
@@ -310,7 +318,7 @@ impl Engine {
             Run::Stages(stages) => {
                 record.schema = statement::encode_schema(&schema);
                 record.analyze = analyze.is_some();
-                let deadline = (!options.deadline.is_zero()).then(|| Instant::now() + options.deadline);
+                let deadline = (!options.deadline.is_zero()).then(|| clock::now() + options.deadline);
                 if deadline.is_some() {
                     let micros = i64::try_from(options.deadline.as_micros()).unwrap_or(i64::MAX);
                     record.deadline_micros = record.submitted_micros.saturating_add(micros);
