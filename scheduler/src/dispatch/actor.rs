@@ -28,6 +28,8 @@ use crate::planner::ClusterShape;
 use crate::records;
 
 const TICK: Duration = Duration::from_millis(250);
+/// A process that finds itself so late was stopped: it hears what came meanwhile before it judges by the time.
+const STOPPED: Duration = Duration::from_secs(1);
 const COMMANDS_PER_TURN: usize = 256;
 /// A task that has failed is started again after so long; each time twice as long, up to the longest.
 const FIRST_REST: Duration = Duration::from_millis(200);
@@ -64,8 +66,11 @@ impl Actor {
                 biased;
                 () = shutdown.cancelled() => return,
                 () = clock::sleep_until(next_tick) => {
-                    self.tick(clock::now());
-                    next_tick = clock::now() + TICK;
+                    let now = clock::now();
+                    if now.duration_since(next_tick) < STOPPED {
+                        self.tick(now);
+                    }
+                    next_tick = now + TICK;
                 }
                 count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
                     if count == 0 { return }
