@@ -22,7 +22,7 @@ use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
 use crate::defect;
-use crate::job::{Action, Event, Status};
+use crate::job::{Action, Event, Stage, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
 use crate::records;
@@ -127,6 +127,9 @@ impl Actor {
             Command::Adopt { job, reply } => {
                 let _ = reply.send(self.adopt(*job));
             }
+            Command::EndDurable { job, owner_revision } => {
+                self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: job.to_string(), owner_revision }));
+            }
             Command::Fenced { job, owner_revision } => self.fenced(&job, owner_revision),
             Command::JobsHeld { reply } => {
                 let _ = reply.send(self.jobs.keys().cloned().collect());
@@ -186,11 +189,11 @@ impl Actor {
                 self.peers.broadcast(&Message::StageDone(StageDone { job_id, stage: stage.0, owner_revision }));
             }
             Action::FreeStage { stage } => {
-                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
                 let over = self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed());
                 if over {
-                    self.end(id);
+                    return self.end(id);
                 }
+                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
             }
             Action::Finish => self.finish(id),
             Action::Fail { code, message } => self.fail(id, code, message),
@@ -233,12 +236,17 @@ impl Actor {
         self.end(id);
     }
 
-    /// The job needs nothing any more: everything it held is freed, and only its record stays.
+    /// The job needs nothing any more: nothing of it runs, and once that is written down, everything it held is freed.
+    /// Freed before, it would be made again by another owner, should this one be lost.
     fn end(&mut self, id: &JobId) {
         let Some(job) = self.jobs.remove(id) else { return };
         self.peers.forget_job(id);
         let owner_revision = job.owner_revision;
-        self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string(), owner_revision }));
+        for (task, executor) in job.graph.stages().iter().flat_map(Stage::attempts) {
+            if let Some(peer) = self.peers.get_mut(executor) {
+                peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
+            }
+        }
         let mut record = Box::new(job.current_record());
         record.result_held = false;
         self.journal.write(Entry::End { job: id.clone(), owner_revision, record });

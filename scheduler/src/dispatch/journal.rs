@@ -124,8 +124,15 @@ impl Writer {
         let transaction = transaction(job, &pending);
         loop {
             match self.store.transact(transaction.clone()).await {
-                Ok(Committed::Yes { .. }) => break,
-                // After an answer that was lost, the same write is refused because it has ended the job.
+                Ok(Committed::Yes { .. }) => {
+                    if pending.ends {
+                        let owner_revision = pending.owner_revision;
+                        self.tell(Command::EndDurable { job: job.clone(), owner_revision }).await;
+                    }
+                    break;
+                }
+                // After an answer that was lost, the same write is refused because it has ended the job: executors hear of
+                // it when they say what they hold.
                 Ok(Committed::Refused) if pending.ends => break,
                 Ok(Committed::Refused) => {
                     self.tell(Command::Fenced { job: job.clone(), owner_revision: pending.owner_revision }).await;

@@ -100,6 +100,7 @@ pub(crate) enum Command {
     Drain { executor: ExecutorId, reply: oneshot::Sender<bool> },
     Draining { reply: oneshot::Sender<Vec<ExecutorId>> },
     Adopt { job: Box<AdoptedJob>, reply: oneshot::Sender<Result<()>> },
+    EndDurable { job: JobId, owner_revision: u64 },
     Fenced { job: JobId, owner_revision: u64 },
     JobsHeld { reply: oneshot::Sender<Vec<JobId>> },
 }
