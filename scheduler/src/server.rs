@@ -196,7 +196,7 @@ impl Core {
         let executors = follow_executors(Arc::clone(&store), dispatcher.clone()).await?;
         let (suspects, owners) =
             takeover::start(Arc::clone(&store), Arc::clone(&engine), tracker, shutdown.clone()).await?;
-        sweep::start(Arc::clone(&store), own.job_retention.0, suspects, tracker, shutdown.clone());
+        sweep::start(Arc::clone(&store), id.clone(), own.job_retention.0, suspects, tracker, shutdown.clone());
 
         let control = ControlService::new(cluster, id, store, dispatcher, tracker.clone(), shutdown);
         Ok(Self { engine, control, watches: vec![advertised_watch, cancels, executors, owners] })

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use springald_core::error::{ErrorCode, Result};
-use springald_core::ids::JobId;
-use springald_proto::records::{JobRecord, JobStatus};
+use springald_core::ids::{JobId, SchedulerId};
+use springald_proto::records::{JobRecord, JobStatus, OwnerRecord};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,7 @@ const PAGE: usize = 200;
 /// Sweeps on `tracker` until `shutdown`, the first time at once. Records of ended jobs are kept for `retention`.
 pub(crate) fn start(
     store: Arc<dyn StateStore>,
+    scheduler: SchedulerId,
     retention: Duration,
     suspects: Suspects,
     tracker: &TaskTracker,
@@ -39,7 +40,7 @@ pub(crate) fn start(
     tracker.spawn(shutdown.run_until_cancelled_owned(async move {
         loop {
             let orphans = |job| suspects.name(job);
-            if let Err(error) = sweep(store.as_ref(), retention, records::now_micros(), &orphans).await {
+            if let Err(error) = sweep(store.as_ref(), (&scheduler, retention), records::now_micros(), &orphans).await {
                 tracing::warn!(%error, "the job records could not all be looked at");
             }
             tokio::select! {
@@ -51,8 +52,14 @@ pub(crate) fn start(
     }));
 }
 
-/// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over.
-async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(impl Fn(JobId) + Sync)) -> Result<()> {
+/// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over, or that
+/// `scheduler` may own without knowing.
+async fn sweep(
+    store: &dyn StateStore,
+    (scheduler, retention): (&SchedulerId, Duration),
+    now: i64,
+    orphan: &(impl Fn(JobId) + Sync),
+) -> Result<()> {
     let oldest = now.saturating_sub(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX));
     let mut after = None;
     loop {
@@ -67,11 +74,11 @@ async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(
             };
             let Ok(job) = record.job_id.parse::<JobId>() else { continue };
             if records::needs_owner(&record) {
-                if store.get(&records::owner_key(&job)).await?.is_none() {
-                    match record.local {
-                        true => fail_local(store, entry, &job, record, now).await?,
-                        false => orphan(job),
-                    }
+                match store.get(&records::owner_key(&job)).await? {
+                    None if record.local => fail_local(store, entry, &job, record, now).await?,
+                    None => orphan(job),
+                    Some(owner) if is_unheard_of(&record, &owner, scheduler) => orphan(job),
+                    Some(_) => {}
                 }
             } else if record.ended_micros < oldest {
                 expire(store, entry, &job).await?;
@@ -82,6 +89,13 @@ async fn sweep(store: &dyn StateStore, retention: Duration, now: i64, orphan: &(
         }
         after = entries.last().map(|entry| entry.key.clone());
     }
+}
+
+/// True for a job that was submitted at this scheduler, and of which it may not know: the store's answer was lost.
+fn is_unheard_of(record: &JobRecord, owner: &Entry, scheduler: &SchedulerId) -> bool {
+    let owner = records::decode::<OwnerRecord>(owner).map(|owner| owner.scheduler_id);
+    let here = owner.is_ok_and(|owner| owner == scheduler.as_str());
+    here && !record.local && record.status() == JobStatus::Queued
 }
 
 /// A query that its scheduler was to run itself, and nobody asked for since that scheduler was lost.
@@ -138,6 +152,10 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn this() -> SchedulerId {
+        "s-1".parse().expect("a valid id")
+    }
+
     async fn put(store: &EmbeddedStore, status: JobStatus, ended_micros: i64, owned: bool) -> JobId {
         let job = JobId::generate();
         let mut record = JobRecord { job_id: job.to_string(), ended_micros, ..JobRecord::default() };
@@ -147,7 +165,8 @@ mod tests {
         let mut changes = vec![put(records::job_key(&job), records::encode(&record))];
         changes.push(put(format!("{}0000", records::plan_prefix(&job)), "plan".into()));
         if owned {
-            changes.push(put(records::owner_key(&job), "owner".into()));
+            let owner = OwnerRecord { scheduler_id: record.scheduler_id };
+            changes.push(put(records::owner_key(&job), records::encode(&owner)));
         }
         store.transact(Transaction { conditions: vec![], changes }).await.expect("written");
         job
@@ -166,21 +185,22 @@ mod tests {
         let old = put(&store, JobStatus::Succeeded, now - two_hours, false).await;
         let held = put(&store, JobStatus::Succeeded, now - two_hours, true).await;
         let young = put(&store, JobStatus::Failed, now - 1, false).await;
-        sweep(&store, HOUR, now, &|_| ()).await.expect("swept");
+        sweep(&store, (&this(), HOUR), now, &|_| ()).await.expect("swept");
         assert_eq!(record(&store, &old).await, None);
         assert!(store.list(&records::plan_prefix(&old), None, 1).await.expect("listed").is_empty());
         assert!(record(&store, &held).await.is_some() && record(&store, &young).await.is_some());
     }
 
     #[tokio::test]
-    async fn given_jobs_that_nobody_owns_when_swept_then_they_are_named() {
+    async fn given_jobs_that_nobody_owns_or_knows_of_when_swept_then_they_are_named() {
         let store = EmbeddedStore::in_memory().expect("opened");
         let lost = put(&store, JobStatus::Running, 0, false).await;
-        put(&store, JobStatus::Queued, 0, true).await;
+        put(&store, JobStatus::Running, 0, true).await;
+        let unheard_of = put(&store, JobStatus::Queued, 0, true).await;
         put(&store, JobStatus::Succeeded, records::now_micros(), false).await;
         let named = parking_lot::Mutex::new(vec![]);
-        sweep(&store, HOUR, records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
-        assert_eq!(*named.lock(), [lost]);
+        sweep(&store, (&this(), HOUR), records::now_micros(), &|job| named.lock().push(job)).await.expect("swept");
+        assert_eq!(*named.lock(), [lost, unheard_of]);
     }
 
     #[tokio::test]
@@ -193,10 +213,10 @@ mod tests {
         let write = Change::Put { key: records::job_key(&job), value: records::encode(&local), lease: None };
         store.transact(Transaction { conditions: vec![], changes: vec![write] }).await.expect("written");
         let nobody = |job: JobId| panic!("{job} was named");
-        sweep(&store, HOUR, local.submitted_micros, &nobody).await.expect("swept");
+        sweep(&store, (&this(), HOUR), local.submitted_micros, &nobody).await.expect("swept");
         assert_eq!(record(&store, &job).await.expect("kept").status(), JobStatus::Running);
         let later = local.submitted_micros + 2 * LOCAL_GRACE.as_micros() as i64;
-        sweep(&store, HOUR, later, &nobody).await.expect("swept");
+        sweep(&store, (&this(), HOUR), later, &nobody).await.expect("swept");
         let failed = record(&store, &job).await.expect("kept");
         assert_eq!((failed.status(), failed.scheduler_id.as_str()), (JobStatus::Failed, "s-1"));
         assert!(failed.error.contains("s-1") && failed.ended_micros > 0, "{failed:?}");

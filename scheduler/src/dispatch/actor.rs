@@ -140,6 +140,10 @@ impl Actor {
     // === jobs ===
 
     fn submit(&mut self, job: NewJob) -> Result<watch::Receiver<JobView>> {
+        // Found in the store and taken in already, while it was on its way here.
+        if let Some(here) = self.jobs.get(&job.id) {
+            return Ok(here.view.subscribe());
+        }
         if self.jobs.len() >= self.options.max_jobs {
             return Err(Error::new(
                 ErrorCode::ResourcesExhausted,
