@@ -9,13 +9,13 @@
 //!   Abort, FreeJob┘ (no outcome)
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::error::DataFusionError;
 use parking_lot::{Mutex, MutexGuard};
-use springald_core::error::{Error, Result};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId, StageId, TaskId};
 use springald_core::telemetry::events::names;
 use springald_core::telemetry::trace::{self, Finished, SpanContext};
@@ -133,7 +133,12 @@ impl Tasks {
         for slice in launch.tasks {
             let task = TaskId { stage: checked.stage, task: slice.task, attempt: slice.attempt };
             let key = (checked.job.clone(), task);
-            if state.running.contains_key(&key) {
+            if let Some(running) = state.running.get(&key) {
+                if running.is_cancelled() {
+                    // It ends without an outcome, and the new one cannot start beside it.
+                    handed_back.push(task_key(&key.0, task));
+                    continue;
+                }
                 tracing::warn!(event = names::TASK_LAUNCHED_TWICE, job_id = %key.0, stage_id = task.stage.0,
                     task_id = task.task, attempt = task.attempt, "a task that runs already was launched again");
                 continue;
@@ -232,10 +237,12 @@ impl Tasks {
     /// Takes the task off the list; its outcome goes to the job's owner, if it was not aborted meanwhile.
     fn finish(&self, spec: &TaskSpec, outcome: Option<control::Outcome>, cancel: &CancellationToken) {
         let mut state = self.0.state.lock();
+        if cancel.is_cancelled() {
+            // While it is on the list: afterwards the same attempt may begin anew.
+            self.0.runner.store.abort(&spec.job, spec.task);
+        }
         state.running.remove(&(spec.job.clone(), spec.task));
         if cancel.is_cancelled() {
-            drop(state);
-            self.0.runner.store.abort(&spec.job, spec.task);
             return;
         }
         if let (Some(outcome), Some(owner)) = (outcome, state.owners.scheduler(&spec.job)) {
@@ -250,16 +257,17 @@ impl Tasks {
         if !state.owners.obey(&job, scheduler, adopt.owner_revision) {
             return Ok(None);
         }
-        let running: HashSet<TaskId> =
-            state.running.keys().filter(|(of, _)| *of == job).map(|(_, task)| *task).collect();
+        let here = state.running.iter().filter(|((of, _), _)| *of == job);
+        let here: HashMap<TaskId, bool> = here.map(|((_, task), cancel)| (*task, cancel.is_cancelled())).collect();
         let mut finished = self.0.runner.store.finished(&job);
         drop(state);
-        // Its outcome is on its way.
-        finished.retain(|(task, _)| !running.contains(task));
+        // Its outcome is on its way, or it was stopped, and has none.
+        finished.retain(|(task, _)| !here.contains_key(task));
+        let running = here.into_iter().filter(|(_, stopped)| !stopped);
         Ok(Some(control::Holdings {
             job_id: adopt.job_id.clone(),
             owner_revision: adopt.owner_revision,
-            running: running.into_iter().map(|task| task_key(&job, task)).collect(),
+            running: running.map(|(task, _)| task_key(&job, task)).collect(),
             finished: finished.into_iter().map(|(task, written)| outcome_of_held(&job, task, &written)).collect(),
         }))
     }
@@ -354,6 +362,15 @@ impl Tasks {
                 true => Err(Error::unavailable("this executor is about to leave, too")),
                 false => shared.runner.reader.take_over(&output.address, &job, task, &output.partitions).await,
             };
+            let held = shared.state.lock().owners.scheduler(&job).is_some();
+            let taken = match held {
+                true => taken,
+                // Freed while it was on its way: nobody would ever ask for it, or drop it.
+                false => {
+                    shared.runner.store.abort(&job, task);
+                    Err(Error::new(ErrorCode::Cancelled, "the job has ended meanwhile"))
+                }
+            };
             let error = taken.err().map(|error| error.to_string()).unwrap_or_default();
             control::Moved { key: Some(task_key(&job, task)), owner_revision: wanted.owner_revision, error }
         }))
@@ -411,4 +428,31 @@ fn log_failure(spec: &TaskSpec, failed: &control::Failed) {
     tracing::info!(event = names::TASK_FAILED, job_id = %spec.job, stage_id = spec.task.stage.0, task_id = spec.task.task,
         attempt = spec.task.attempt, trace_id = spec.trace_id, class = failure::class_name(failed.class()),
         error_code = failed.code, error = failed.message, "task failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+    use springald_proto::control::{FreeJob, Move, TaskOutput};
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn given_an_output_on_its_way_here_when_its_job_is_freed_then_it_is_not_kept() {
+        let (tasks, _, store) = testing::tasks(1);
+        let scheduler = Scheduler { id: SchedulerId::generate(), outcomes: Arc::default() };
+        let output = TaskOutput { address: "127.0.0.1:1".to_owned(), partitions: vec![0], ..TaskOutput::default() };
+        let wanted = Move { job_id: "j".to_owned(), owner_revision: 5, stage: 1, output: Some(output) };
+        let taking = tasks.take_over(&scheduler, wanted).expect("makes sense").expect("obeyed");
+        tasks.free_job(&FreeJob { job_id: "j".to_owned(), owner_revision: 5 }).expect("makes sense");
+        // It arrives.
+        let (job, task) = ("j".parse().expect("valid"), TaskId { stage: StageId(1), task: 0, attempt: 0 });
+        let writer = store.begin(&job, task, &Arc::new(Schema::empty()), [0]).expect("begins");
+        writer.finish().expect("finishes");
+
+        let moved = taking.await;
+        assert!(moved.error.contains("ended"), "{moved:?}");
+        assert_eq!(store.stats().pieces, 0);
+    }
 }

@@ -71,8 +71,17 @@ impl Control for ControlService {
     type PullStream = Pin<Box<dyn Stream<Item = Result<SchedulerMessage, Status>> + Send>>;
 
     async fn pull(&self, request: Request<Streaming<ExecutorMessage>>) -> Result<Response<Self::PullStream>, Status> {
-        let mut messages = request.into_inner();
-        let (executor, hello) = self.check(messages.message().await?)?;
+        self.accept(request.into_inner()).await
+    }
+}
+
+impl ControlService {
+    /// Serves one executor's stream of messages; gives the stream of those to it.
+    pub(crate) async fn accept(
+        &self,
+        mut messages: impl Stream<Item = Result<ExecutorMessage, Status>> + Send + Unpin + 'static,
+    ) -> Result<Response<<Self as Control>::PullStream>, Status> {
+        let (executor, hello) = self.check(messages.next().await.transpose()?)?;
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = mpsc::channel(MESSAGES_IN_FLIGHT);
         let welcome =
@@ -109,6 +118,7 @@ impl Control for ControlService {
                 }
             };
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = read => {}
                 () = free => {}

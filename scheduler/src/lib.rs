@@ -13,6 +13,7 @@ pub mod catalog;
 mod clock;
 mod connections;
 mod control;
+mod defect;
 pub mod dispatch;
 pub mod engine;
 pub mod flight_sql;
@@ -27,6 +28,8 @@ pub mod records;
 pub mod rest;
 mod server;
 pub mod sessions;
+#[cfg(test)]
+mod sim;
 pub mod store;
 mod sweep;
 mod takeover;

@@ -10,14 +10,13 @@
 //!
 //! Records of one kind stand together, so that listing jobs does not read their plans.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use prost::Message;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ExecutorId, JobId, SchedulerId};
 use springald_proto::records::{JobRecord, JobStatus, StagePlans};
 
+use crate::clock;
 use crate::store::Entry;
 
 /// Key of the key with which the cluster's tickets are signed.
@@ -108,7 +107,7 @@ pub fn plans_of_chunks(chunks: &[Entry]) -> Result<StagePlans> {
 
 /// Microseconds since the Unix epoch: for people and for expiry, never for ordering.
 pub fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    clock::micros_since_epoch()
 }
 
 /// True if somebody must own the job: it has not ended, or its result waits to be fetched.

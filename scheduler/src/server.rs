@@ -30,6 +30,8 @@ use crate::catalog::{CATALOG, Catalog, DEFAULT_SCHEMA};
 use crate::connections::{Counted, limited};
 use crate::control::ControlService;
 use crate::dispatch::{DispatchOptions, Dispatcher};
+use crate::engine::peers::Peers;
+use crate::engine::remote::Channels;
 use crate::engine::{Engine, EngineParts};
 use crate::follow::{Update, follow};
 use crate::membership::{Membership, watch_advertised};
@@ -81,6 +83,7 @@ impl Scheduler {
     pub async fn start(options: SchedulerOptions) -> Result<Self> {
         let SchedulerOptions { id, cluster, settings, store, object_stores, telemetry_address } = options;
         let own = &settings.scheduler;
+        let scheduler = id.clone();
         let (flight_listener, flight_sql) = listen(&own.bind, own.flight_sql_port, "scheduler.flight_sql_port").await?;
         let (control_listener, control) = listen(&own.bind, own.control_port, "scheduler.control_port").await?;
         let (rest_listener, rest) = listen(&own.bind, own.rest_port, "scheduler.rest_port").await?;
@@ -96,48 +99,10 @@ impl Scheduler {
         };
 
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let catalog = Catalog::open(Arc::clone(&store)).await?;
-        let sessions = Sessions::open(Arc::clone(&store)).await?;
-        let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), &tracker, shutdown.clone());
-        let membership = Membership::join(
-            Arc::clone(&store),
-            records::scheduler_key(&id),
-            records::encode(&record),
-            settings.cluster.lease_ttl.0,
-            &tracker,
-            shutdown.clone(),
-        )
-        .await?;
-        let (advertised, advertised_watch) = watch_advertised(Arc::clone(&store)).await?;
-        let engine = Arc::new(Engine::new(EngineParts {
-            cluster: cluster.clone(),
-            scheduler: id.clone(),
-            membership,
-            tickets: Tickets::open(store.as_ref(), own.job_retention.0).await?,
-            advertised,
-            store: Arc::clone(&store),
-            base: base_session(&catalog, object_stores)?,
-            catalog,
-            sessions,
-            dispatcher: dispatcher.clone(),
-            query: settings.query.clone(),
-            result_retention: own.result_retention.0,
-            max_local_jobs: own.max_jobs,
-            commit_timeout: own.commit_timeout.0,
-        }));
-        let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
-        let executors = follow_executors(Arc::clone(&store), dispatcher.clone(), &tracker, shutdown.clone()).await?;
-        let (suspects, owners) =
-            takeover::start(Arc::clone(&store), Arc::clone(&engine), &tracker, shutdown.clone()).await?;
-        let sweep = Sweep {
-            scheduler: id.clone(),
-            retention: own.job_retention.0,
-            doubtful_after: own.commit_timeout.0 + COMMIT_SLACK,
-        };
-        sweep::start(Arc::clone(&store), sweep, suspects, &tracker, shutdown.clone());
-
-        let control_service =
-            ControlService::new(cluster, id.clone(), Arc::clone(&store), dispatcher, tracker.clone(), shutdown.clone());
+        let peers = Arc::new(Channels::default());
+        let parts = CoreParts { id, cluster, settings: settings.clone(), store, object_stores, record, peers };
+        let core = Core::start(parts, &tracker, shutdown.clone()).await?;
+        let Core { engine, control: control_service, watches } = core;
         serve_control(control_listener, control_service, &tracker, shutdown.clone());
         serve_flight_sql(
             limited(flight_listener, own.max_connections),
@@ -146,17 +111,9 @@ impl Scheduler {
             shutdown.clone(),
         );
         serve_rest(rest_listener, Arc::clone(&engine), &tracker, shutdown.clone());
-        tracing::info!(event = names::SCHEDULER_STARTED, scheduler_id = %id, %flight_sql, %control, %rest, telemetry = telemetry_address,
+        tracing::info!(event = names::SCHEDULER_STARTED, scheduler_id = %scheduler, %flight_sql, %control, %rest, telemetry = telemetry_address,
             version = env!("CARGO_PKG_VERSION"), "scheduler started");
-        Ok(Self {
-            engine,
-            flight_sql,
-            control,
-            rest,
-            tracker,
-            shutdown,
-            _watches: vec![advertised_watch, cancels, executors, owners],
-        })
+        Ok(Self { engine, flight_sql, control, rest, tracker, shutdown, _watches: watches })
     }
 
     /// The engine, for those in the same process.
@@ -187,6 +144,76 @@ impl Scheduler {
             tracing::warn!(event = names::SCHEDULER_STOP_TIMED_OUT, "some of the scheduler's work did not end in time");
         }
         tracing::info!(event = names::SCHEDULER_STOPPED, "scheduler stopped");
+    }
+}
+
+/// What a scheduler is made of.
+pub(crate) struct CoreParts {
+    pub(crate) id: SchedulerId,
+    pub(crate) cluster: ClusterName,
+    pub(crate) settings: Settings,
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) object_stores: Arc<dyn ObjectStoreRegistry>,
+    pub(crate) record: SchedulerRecord,
+    pub(crate) peers: Arc<dyn Peers>,
+}
+
+/// A scheduler without its ports.
+pub(crate) struct Core {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) control: ControlService,
+    /// Watches of the store, which end with this.
+    pub(crate) watches: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Core {
+    /// Joins the cluster, and starts to look after jobs. Fails if the store does not answer.
+    pub(crate) async fn start(parts: CoreParts, tracker: &TaskTracker, shutdown: CancellationToken) -> Result<Self> {
+        let CoreParts { id, cluster, settings, store, object_stores, record, peers } = parts;
+        let own = &settings.scheduler;
+        let catalog = Catalog::open(Arc::clone(&store)).await?;
+        let sessions = Sessions::open(Arc::clone(&store)).await?;
+        let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), tracker, shutdown.clone());
+        let membership = Membership::join(
+            Arc::clone(&store),
+            records::scheduler_key(&id),
+            records::encode(&record),
+            settings.cluster.lease_ttl.0,
+            tracker,
+            shutdown.clone(),
+        )
+        .await?;
+        let (advertised, advertised_watch) = watch_advertised(Arc::clone(&store)).await?;
+        let parts = EngineParts {
+            cluster: cluster.clone(),
+            scheduler: id.clone(),
+            membership,
+            tickets: Tickets::open(store.as_ref(), own.job_retention.0).await?,
+            advertised,
+            store: Arc::clone(&store),
+            base: base_session(&catalog, object_stores)?,
+            catalog,
+            sessions,
+            dispatcher: dispatcher.clone(),
+            query: settings.query.clone(),
+            result_retention: own.result_retention.0,
+            max_local_jobs: own.max_jobs,
+            commit_timeout: own.commit_timeout.0,
+        };
+        let engine = Arc::new(Engine::with_peers(parts, peers));
+        let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
+        let executors = follow_executors(Arc::clone(&store), dispatcher.clone(), tracker, shutdown.clone()).await?;
+        let (suspects, owners) =
+            takeover::start(Arc::clone(&store), Arc::clone(&engine), tracker, shutdown.clone()).await?;
+        let sweep = Sweep {
+            scheduler: id.clone(),
+            retention: own.job_retention.0,
+            doubtful_after: own.commit_timeout.0 + COMMIT_SLACK,
+        };
+        sweep::start(Arc::clone(&store), sweep, suspects, tracker, shutdown.clone());
+
+        let control = ControlService::new(cluster, id, store, dispatcher, tracker.clone(), shutdown);
+        Ok(Self { engine, control, watches: vec![advertised_watch, cancels, executors, owners] })
     }
 }
 

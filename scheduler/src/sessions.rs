@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use parking_lot::RwLock;
 use prost::Message;
 use springald_core::error::{Error, ErrorCode, Result};
@@ -26,6 +25,7 @@ use springald_proto::records::SessionRecord;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::mirror::{Known, Mirror};
+use crate::clock;
 use crate::follow::{Update, follow};
 use crate::store::{Change, Committed, Condition, Entry, StateStore, Transaction};
 
@@ -256,7 +256,7 @@ impl Shared {
 /// Removes ended sessions. Every scheduler does; the revision keeps a session that was used just now.
 async fn sweep(shared: Arc<Shared>) {
     loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
+        clock::sleep(SWEEP_EVERY).await;
         let ended = shared.mirror.read().ended(now_micros());
         for (id, revision) in ended {
             if let Err(error) = shared.remove(&id, Some(revision)).await {
@@ -281,7 +281,7 @@ fn ended() -> Error {
 }
 
 fn now_micros() -> i64 {
-    Utc::now().timestamp_micros()
+    clock::micros_since_epoch()
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -39,7 +39,6 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::telemetry::events::names;
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::name::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA, TableName};
@@ -47,6 +46,7 @@ use self::provider::CatalogList;
 use self::shared::Shared;
 use self::snapshot::Kind;
 pub use self::table::CatalogTable;
+use crate::clock;
 use crate::follow::follow;
 use crate::store::StateStore;
 
@@ -181,11 +181,11 @@ impl Catalog {
             return error;
         }
         let search = self.find_cause(&error, tables, state);
-        match timeout(EXPLAIN_DEADLINE, search).await {
-            Ok(Some(cause)) => {
+        match clock::within(EXPLAIN_DEADLINE, search).await {
+            Some(Some(cause)) => {
                 Error::new(ErrorCode::Query, format!("{cause} ({})", error.message())).with_source(error)
             }
-            Ok(None) | Err(_) => error,
+            Some(None) | None => error,
         }
     }
 

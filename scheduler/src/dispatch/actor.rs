@@ -23,12 +23,15 @@ use super::telling;
 use super::wire::{event_of, parse_key, task_key, without_metrics};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
-use crate::job::{Action, Event, Status};
+use crate::defect;
+use crate::job::{Action, Event, Stage, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
 use crate::records;
 
 const TICK: Duration = Duration::from_millis(250);
+/// A process that finds itself so late was stopped: it hears what came meanwhile before it judges by the time.
+const STOPPED: Duration = Duration::from_secs(1);
 const COMMANDS_PER_TURN: usize = 256;
 /// A task that has failed is started again after so long; each time twice as long, up to the longest.
 const FIRST_REST: Duration = Duration::from_millis(200);
@@ -68,8 +71,11 @@ impl Actor {
                 biased;
                 () = shutdown.cancelled() => return,
                 () = clock::sleep_until(next_tick) => {
-                    self.tick(clock::now());
-                    next_tick = clock::now() + TICK;
+                    let now = clock::now();
+                    if now.duration_since(next_tick) < STOPPED {
+                        self.tick(now);
+                    }
+                    next_tick = now + TICK;
                 }
                 count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
                     if count == 0 { return }
@@ -130,8 +136,11 @@ impl Actor {
                 let _ = reply.send(self.adopt(*job));
             }
             Command::Fenced { job, owner_revision } => self.fenced(&job, owner_revision),
-            Command::Ended { job } => {
+            Command::Ended { job, freed } => {
                 self.ending.remove(&job);
+                if let Some(owner_revision) = freed {
+                    self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: job.to_string(), owner_revision }));
+                }
             }
             Command::IsEnding { job, reply } => {
                 let _ = reply.send(self.ending.contains(&job));
@@ -145,6 +154,10 @@ impl Actor {
     // === jobs ===
 
     fn submit(&mut self, job: NewJob) -> Result<watch::Receiver<JobView>> {
+        // Found in the store and taken in already, while it was on its way here.
+        if let Some(here) = self.jobs.get(&job.id) {
+            return Ok(here.view.subscribe());
+        }
         if self.jobs.len() >= self.options.max_jobs {
             self.forget_sent();
         }
@@ -205,11 +218,11 @@ impl Actor {
                 self.peers.broadcast(&Message::StageDone(StageDone { job_id, stage: stage.0, owner_revision }));
             }
             Action::FreeStage { stage } => {
-                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
                 let over = self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed());
                 if over {
-                    self.end(id);
+                    return self.end(id);
                 }
+                self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
             }
             Action::Finish => self.finish(id),
             Action::Fail { code, message } => self.fail(id, code, message),
@@ -249,13 +262,18 @@ impl Actor {
         self.end(id);
     }
 
-    /// The job needs nothing any more: everything it held is freed, and only its record stays.
+    /// The job needs nothing any more: nothing of it runs, and once that is written down, everything it held is freed.
+    /// Freed before, it would be made again by another owner, should this one be lost.
     fn end(&mut self, id: &JobId) {
         let Some(mut job) = self.jobs.remove(id) else { return };
         job.stages_end();
         self.peers.forget_job(id);
         let owner_revision = job.owner_revision;
-        self.peers.broadcast(&Message::FreeJob(FreeJob { job_id: id.to_string(), owner_revision }));
+        for (task, executor) in job.graph.stages().iter().flat_map(Stage::attempts) {
+            if let Some(peer) = self.peers.get_mut(executor) {
+                peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
+            }
+        }
         let mut record = Box::new(job.current_record());
         record.result_held = false;
         self.ending.insert(id.clone());
@@ -389,6 +407,8 @@ impl Actor {
     /// Takes in one outcome; without effect if the attempt is not live, or the job not here (any more).
     pub(super) fn outcome(&mut self, executor: &ExecutorId, id: &JobId, task: TaskId, outcome: Outcome, durable: bool) {
         let Some(job) = self.jobs.get_mut(id) else { return };
+        let counted_for = defect::counted_for(&job.graph, task);
+        let (task, executor) = counted_for.as_ref().map_or((task, executor), |(task, executor)| (*task, executor));
         let live = job.graph.is_live(task, executor);
         if live && durable {
             let outcome = Some(without_metrics(&outcome));

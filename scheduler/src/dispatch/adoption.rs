@@ -57,6 +57,9 @@ impl Actor {
     pub(super) fn adopt(&mut self, adopted: AdoptedJob) -> Result<()> {
         let AdoptedJob { job, outcomes, mut executors, cancelled } = adopted;
         let id = job.id.clone();
+        if self.jobs.get(&id).is_some_and(|here| here.owner_revision == job.owner_revision) {
+            return Ok(());
+        }
         self.fenced(&id, u64::MAX);
         let mut entry = JobEntry::new(job, self.options.max_task_failures)?;
         let failure = replay(&mut entry, outcomes);

@@ -30,8 +30,8 @@ pub(super) struct JobEntry {
     texts: BTreeMap<StageId, String>,
     pub(super) metrics: StageMetrics,
     spilled: BTreeMap<StageId, u64>,
-    /// Sizes of outputs survive their being freed and made again: what was last seen, for people.
-    outputs: BTreeMap<StageId, (u64, u64)>,
+    /// Rows and bytes that each task wrote last: they survive the output's being freed and made again, for people.
+    outputs: BTreeMap<StageId, BTreeMap<u32, (u64, u64)>>,
     pub(super) view: watch::Sender<JobView>,
     pub(super) owner_revision: u64,
     /// Batches of outcomes that went to the journal under this token.
@@ -104,8 +104,7 @@ impl JobEntry {
         *self.spilled.entry(task.stage).or_default() += succeeded.spilled_bytes;
         let rows: u64 = succeeded.rows.iter().sum();
         let bytes: u64 = succeeded.bytes.iter().sum();
-        let output = self.outputs.entry(task.stage).or_default();
-        *output = (output.0 + rows, output.1 + bytes);
+        self.outputs.entry(task.stage).or_default().insert(task.task, (rows, bytes));
         let totals = self.metrics.entry(task.stage).or_default();
         totals.resize_with(totals.len().max(succeeded.operators.len()), OperatorMetrics::default);
         for (total, operator) in totals.iter_mut().zip(&succeeded.operators) {
@@ -177,7 +176,8 @@ impl JobEntry {
             (false, true) => "running",
             (false, false) => "waiting",
         };
-        let (output_rows, output_bytes) = self.outputs.get(&id).copied().unwrap_or_default();
+        let outputs = self.outputs.get(&id).into_iter().flat_map(BTreeMap::values);
+        let (output_rows, output_bytes) = outputs.fold((0, 0), |sum, output| (sum.0 + output.0, sum.1 + output.1));
         StageSummary {
             stage: id.0,
             status: status.to_owned(),

@@ -85,28 +85,96 @@ pub type ToExecutor = mpsc::Sender<SchedulerMessage>;
 
 /// What the actor is told.
 pub(crate) enum Command {
-    Submit { job: Box<NewJob>, reply: oneshot::Sender<Result<watch::Receiver<JobView>>> },
-    Stop { job: JobId, code: ErrorCode, reason: String },
-    Watch { job: JobId, reply: oneshot::Sender<Option<watch::Receiver<JobView>>> },
-    Describe { job: JobId, reply: oneshot::Sender<Option<(JobRecord, StageMetrics)>> },
-    ResultFetched { job: JobId },
-    ResultLost { job: JobId, task: TaskId, executor: ExecutorId },
-    ResultAbandoned { job: JobId },
-    ResultReader { job: JobId },
-    ResultSent { job: JobId },
-    ExecutorConnected { hello: Hello, stream: u64, outbox: ToExecutor, reply: oneshot::Sender<Result<()>> },
-    ExecutorSaid { executor: ExecutorId, stream: u64, message: ExecutorMessage },
-    ExecutorGone { executor: ExecutorId, stream: u64 },
-    ExecutorLease { executor: ExecutorId, held: bool },
-    Journaled { executor: ExecutorId, stream: u64, sequence: u64 },
-    MoveDurable { job: JobId, task: TaskId, from: ExecutorId },
-    Drain { executor: ExecutorId, reply: oneshot::Sender<bool> },
-    Draining { reply: oneshot::Sender<Vec<ExecutorId>> },
-    Adopt { job: Box<AdoptedJob>, reply: oneshot::Sender<Result<()>> },
-    Fenced { job: JobId, owner_revision: u64 },
-    Ended { job: JobId },
-    IsEnding { job: JobId, reply: oneshot::Sender<bool> },
-    JobsHeld { reply: oneshot::Sender<Vec<JobId>> },
+    Submit {
+        job: Box<NewJob>,
+        reply: oneshot::Sender<Result<watch::Receiver<JobView>>>,
+    },
+    Stop {
+        job: JobId,
+        code: ErrorCode,
+        reason: String,
+    },
+    Watch {
+        job: JobId,
+        reply: oneshot::Sender<Option<watch::Receiver<JobView>>>,
+    },
+    Describe {
+        job: JobId,
+        reply: oneshot::Sender<Option<(JobRecord, StageMetrics)>>,
+    },
+    ResultFetched {
+        job: JobId,
+    },
+    ResultLost {
+        job: JobId,
+        task: TaskId,
+        executor: ExecutorId,
+    },
+    ResultAbandoned {
+        job: JobId,
+    },
+    ResultReader {
+        job: JobId,
+    },
+    ResultSent {
+        job: JobId,
+    },
+    ExecutorConnected {
+        hello: Hello,
+        stream: u64,
+        outbox: ToExecutor,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    ExecutorSaid {
+        executor: ExecutorId,
+        stream: u64,
+        message: ExecutorMessage,
+    },
+    ExecutorGone {
+        executor: ExecutorId,
+        stream: u64,
+    },
+    ExecutorLease {
+        executor: ExecutorId,
+        held: bool,
+    },
+    Journaled {
+        executor: ExecutorId,
+        stream: u64,
+        sequence: u64,
+    },
+    MoveDurable {
+        job: JobId,
+        task: TaskId,
+        from: ExecutorId,
+    },
+    Drain {
+        executor: ExecutorId,
+        reply: oneshot::Sender<bool>,
+    },
+    Draining {
+        reply: oneshot::Sender<Vec<ExecutorId>>,
+    },
+    Adopt {
+        job: Box<AdoptedJob>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Fenced {
+        job: JobId,
+        owner_revision: u64,
+    },
+    /// The end is in the store, and with it everything is freed, if it was written under this token.
+    Ended {
+        job: JobId,
+        freed: Option<u64>,
+    },
+    IsEnding {
+        job: JobId,
+        reply: oneshot::Sender<bool>,
+    },
+    JobsHeld {
+        reply: oneshot::Sender<Vec<JobId>>,
+    },
 }
 
 /// Limits and times of dispatch.

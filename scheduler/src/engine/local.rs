@@ -17,6 +17,7 @@ use springald_core::telemetry::events::names;
 use springald_proto::records::{JobRecord, JobStatus};
 
 use super::{Engine, ended, statement};
+use crate::clock;
 use crate::planner::{PlannedStage, analyzed};
 use crate::records;
 use crate::store::Condition;
@@ -54,7 +55,7 @@ impl LocalJobs {
     }
 
     pub(super) fn put(&self, id: JobId, job: LocalJob) -> Result<()> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut jobs = self.jobs.lock();
         if jobs.len() >= self.limit {
             jobs.retain(|_, (since, _)| now.duration_since(*since) < self.retention);

@@ -12,6 +12,7 @@ mod commit;
 mod context;
 mod jobs;
 mod local;
+pub(crate) mod peers;
 pub(crate) mod remote;
 mod results;
 mod statement;
@@ -19,7 +20,7 @@ mod stored;
 mod takeover;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
@@ -37,6 +38,7 @@ pub use jobs::{JobFilter, JobPage};
 pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
+use crate::clock;
 use crate::dispatch::{Dispatcher, JobView, NewJob};
 use crate::job_events::{self, kinds};
 use crate::membership::{Membership, Schedulers};
@@ -47,6 +49,7 @@ use crate::store::{Condition, StateStore};
 use crate::tickets::Tickets;
 use commit::Refused;
 use local::{LocalJob, LocalJobs};
+use peers::Peers;
 use remote::Channels;
 use statement::Prepared;
 
@@ -120,15 +123,20 @@ enum Taken {
 pub struct Engine {
     parts: EngineParts,
     local: LocalJobs,
-    channels: Channels,
+    peers: Arc<dyn Peers>,
     refused: Refused,
 }
 
 impl Engine {
     /// An engine of these parts.
     pub fn new(parts: EngineParts) -> Self {
+        Self::with_peers(parts, Arc::new(Channels::default()))
+    }
+
+    /// An engine that reaches others in its own way.
+    pub(crate) fn with_peers(parts: EngineParts, peers: Arc<dyn Peers>) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
-        Self { parts, local, channels: Channels::default(), refused: Refused::default() }
+        Self { parts, local, peers, refused: Refused::default() }
     }
 
     /// The cluster's name.
@@ -229,18 +237,19 @@ impl Engine {
     pub async fn results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
         let mut passing_since = None;
         loop {
-            let asked = Instant::now();
+            let asked = clock::now();
             let opened = self.open_results(job, resume).await;
-            if asked.elapsed() >= TAKEOVER_DEADLINE {
+            if clock::now().duration_since(asked) >= TAKEOVER_DEADLINE {
                 // It was in good hands, for a while at least.
                 passing_since = None;
             }
             match opened {
                 Err(error) if error.code() == ErrorCode::Fenced => {
-                    if passing_since.get_or_insert_with(Instant::now).elapsed() >= TAKEOVER_DEADLINE {
+                    let since = *passing_since.get_or_insert_with(clock::now);
+                    if clock::now().duration_since(since) >= TAKEOVER_DEADLINE {
                         return Err(error);
                     }
-                    tokio::time::sleep(TAKEOVER_PAUSE).await;
+                    clock::sleep(TAKEOVER_PAUSE).await;
                 }
                 Err(error) if error.code() == ErrorCode::Query => return Err(self.explained(job, error).await),
                 opened => return opened,
@@ -279,7 +288,7 @@ impl Engine {
             return Ok(Opened::once(self.run_local(job.clone(), local).await?));
         }
         if let Some(view) = self.parts.dispatcher.watch(job.clone()).await? {
-            let source = (&self.parts.dispatcher, self.channels.clone());
+            let source = (&self.parts.dispatcher, Arc::clone(&self.peers));
             return results::stream(source, job.clone(), view, resume).await;
         }
         let entry = self.parts.store.get(&records::job_key(job)).await?;
@@ -332,7 +341,7 @@ impl Engine {
 
     // === starting ===
 
-    async fn start(
+    pub(crate) async fn start(
         &self,
         id: JobId,
         mut record: JobRecord,
@@ -353,7 +362,7 @@ impl Engine {
                     let micros = i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX);
                     record.deadline_micros = record.submitted_micros.saturating_add(micros);
                 }
-                let deadline = (!deadline.is_zero()).then(|| Instant::now() + deadline);
+                let deadline = (!deadline.is_zero()).then(|| clock::now() + deadline);
                 let committed = self.commit(&id, &record, &stages).await;
                 let committed = committed.inspect_err(|error| job_events::refused(&record, error))?;
                 job_events::submitted(&record, stages.len());

@@ -1,19 +1,16 @@
 //! Results that are elsewhere: at executors, and at other schedulers.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, FlightData, Ticket};
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use springald_core::error::{ERROR_CODE_HEADER, Error, ErrorCode, Result};
@@ -24,10 +21,12 @@ use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+use super::peers::{PartStream, Peers, Refusal};
 use super::{Engine, Opened, Resume};
+use crate::clock;
 use crate::dispatch::ResultPart;
 use crate::records;
-use crate::store::{Change, Condition, Transaction};
+use crate::store::{Change, Committed, Condition, Transaction};
 
 /// Header of a DoGet: the rows that a client has, `<version>:<rows>`. A client that sends it also sends
 /// [`RESULT_RECEIVED`].
@@ -45,12 +44,14 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const OWNER_CHECK: Duration = Duration::from_millis(500);
 const MESSAGE_LIMIT: usize = 64 << 20;
 const WINDOW: u32 = 8 << 20;
+/// A job's record may change while word is left to cancel it: it is tried again so often.
+const CANCEL_TRIES: u32 = 8;
 /// Peers come and go; past this many addresses the pool starts anew.
 const CHANNELS: usize = 1024;
 
 /// Connections to peers, one for each address.
 #[derive(Clone, Default)]
-pub(super) struct Channels {
+pub(crate) struct Channels {
     channels: Arc<Mutex<HashMap<String, Channel>>>,
 }
 
@@ -78,9 +79,11 @@ impl Channels {
         };
         Ok(FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT))
     }
+}
 
-    /// Opens a part of a result at its executor; the schema has arrived when this returns.
-    pub(super) async fn open(&self, job: &JobId, part: &ResultPart) -> Result<PartStream> {
+#[async_trait]
+impl Peers for Channels {
+    async fn open(&self, job: &JobId, part: &ResultPart) -> Result<PartStream> {
         if part.address.is_empty() {
             return Err(Error::unavailable(format!("executor {} is gone", part.executor)));
         }
@@ -89,7 +92,26 @@ impl Channels {
         let ticket = ExchangeTicket { job_id: job.to_string(), stage: part.task.stage.0, pieces: vec![selection] };
         let ticket = Ticket { ticket: ticket.encode_to_vec().into() };
         let answer = self.client(&part.address)?.do_get(ticket).await.map_err(error_of)?;
-        PartStream::open(answer.into_inner()).await
+        batches_of(answer.into_inner()).await
+    }
+
+    async fn redeem(&self, address: &str, ticket: Ticket, resume: &Resume) -> Result<(String, PartStream), Refusal> {
+        let mut request = Request::new(ticket);
+        if resume.confirms {
+            request.metadata_mut().insert(RESUME_HEADER, resume.to_header().map_err(Refusal::Said)?);
+        }
+        let mut client = self.client(address).map_err(Refusal::Said)?;
+        let answer = client.do_get(request).await.map_err(refusal)?;
+        let version = answer.metadata().get(VERSION_HEADER).and_then(|version| version.to_str().ok());
+        let version = version.unwrap_or_default().to_owned();
+        Ok((version, batches_of(answer.into_inner()).await.map_err(Refusal::Said)?))
+    }
+
+    async fn received(&self, address: &str, ticket: Ticket) -> Result<()> {
+        let action = Action::new(RESULT_RECEIVED, ticket.ticket);
+        let mut answers = self.client(address)?.do_action(action).await.map_err(error_of)?.into_inner();
+        while answers.message().await.map_err(error_of)?.is_some() {}
+        Ok(())
     }
 }
 
@@ -105,9 +127,10 @@ fn error_of(status: tonic::Status) -> Error {
     Error::new(code, message)
 }
 
-/// The owner's own word counts; that it could not be asked means that the job passes on.
-fn lost_owner(job: &JobId, status: tonic::Status) -> Error {
-    if status.metadata().contains_key(ERROR_CODE_HEADER) { error_of(status) } else { super::passing(job) }
+/// A scheduler that answers says why; else it, or the way to it, is lost.
+fn refusal(status: tonic::Status) -> Refusal {
+    let said = status.metadata().contains_key(ERROR_CODE_HEADER);
+    if said { Refusal::Said(error_of(status)) } else { Refusal::Lost }
 }
 
 /// The job passes on while its result is being read: to the client it is the same ticket, to be redeemed again.
@@ -127,32 +150,13 @@ fn flight_error(error: FlightError) -> Error {
     }
 }
 
-/// Batches from a peer.
-pub(super) struct PartStream {
-    schema: SchemaRef,
-    batches: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
-}
-
-impl PartStream {
-    async fn open(answer: tonic::Streaming<FlightData>) -> Result<Self> {
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(answer.map_err(FlightError::from));
-        let first = batches.next().await.transpose().map_err(flight_error)?;
-        let schema = batches.schema().cloned().ok_or_else(|| Error::unavailable("a peer's answer has no schema"))?;
-        let batches = futures::stream::iter(first.map(Ok)).chain(batches.map_err(flight_error)).boxed();
-        Ok(Self { schema, batches })
-    }
-
-    pub(super) fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-}
-
-impl Stream for PartStream {
-    type Item = Result<RecordBatch>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_next_unpin(context)
-    }
+/// What a peer sends, once its schema has arrived.
+async fn batches_of(answer: tonic::Streaming<FlightData>) -> Result<PartStream> {
+    let mut batches = FlightRecordBatchStream::new_from_flight_data(answer.map_err(FlightError::from));
+    let first = batches.next().await.transpose().map_err(flight_error)?;
+    let schema = batches.schema().cloned().ok_or_else(|| Error::unavailable("a peer's answer has no schema"))?;
+    let batches = futures::stream::iter(first.map(Ok)).chain(batches.map_err(flight_error)).boxed();
+    Ok(PartStream::new(schema, batches))
 }
 
 impl Resume {
@@ -190,25 +194,25 @@ impl Engine {
         resume: &Resume,
     ) -> Result<Opened> {
         let address = self.address_of(job, owner).await?;
-        let mut request = Request::new(self.parts.tickets.ticket(job));
-        if resume.confirms {
-            request.metadata_mut().insert(RESUME_HEADER, resume.to_header()?);
-        }
         let asking = async {
-            let answer =
-                self.channels.client(&address)?.do_get(request).await.map_err(|status| lost_owner(job, status))?;
-            let version = answer.metadata().get(VERSION_HEADER).and_then(|version| version.to_str().ok());
-            let version = version.unwrap_or_default().to_owned();
-            let part = PartStream::open(answer.into_inner()).await?;
+            let ticket = self.parts.tickets.ticket(job);
+            let (version, part) =
+                self.peers.redeem(&address, ticket, resume).await.map_err(|refusal| match refusal {
+                    Refusal::Said(error) => error,
+                    // The job passes on.
+                    Refusal::Lost => super::passing(job),
+                })?;
+            let schema = part.schema();
             let job = job.clone();
-            let batches = part.batches.map_err(move |error| match error.code() {
+            let batches = part.into_batches().map_err(move |error| match error.code() {
                 ErrorCode::Unavailable => broke_off(&job, error),
                 _ => error,
             });
-            let stream = RecordBatchStreamAdapter::new(part.schema, batches.map_err(Into::into));
+            let stream = RecordBatchStreamAdapter::new(schema, batches.map_err(Into::into));
             Ok(Opened { stream: Box::pin(stream), version })
         };
         tokio::select! {
+            biased;
             opened = asking => opened,
             () = self.owner_changes(job, revision) => Err(super::passing(job)),
         }
@@ -217,10 +221,7 @@ impl Engine {
     /// Tells the job's owner that its result has arrived.
     pub(super) async fn received_elsewhere(&self, job: &JobId, owner: &OwnerRecord) -> Result<()> {
         let address = self.address_of(job, owner).await?;
-        let action = Action::new(RESULT_RECEIVED, self.parts.tickets.ticket(job).ticket);
-        let mut answers = self.channels.client(&address)?.do_action(action).await.map_err(error_of)?.into_inner();
-        while answers.message().await.map_err(error_of)?.is_some() {}
-        Ok(())
+        self.peers.received(&address, self.parts.tickets.ticket(job)).await
     }
 
     async fn address_of(&self, job: &JobId, owner: &OwnerRecord) -> Result<String> {
@@ -232,7 +233,7 @@ impl Engine {
     /// Waits until the job has another owner, or none.
     async fn owner_changes(&self, job: &JobId, revision: u64) {
         loop {
-            tokio::time::sleep(OWNER_CHECK).await;
+            clock::sleep(OWNER_CHECK).await;
             match self.owner(job).await {
                 Ok(Some((_, now))) if now == revision => {}
                 // While the store does not answer, the owner is as good as it was.
@@ -242,18 +243,24 @@ impl Engine {
         }
     }
 
-    /// Leaves word for the job's owner that it is to be cancelled.
+    /// Leaves word for the job's owner, or for whoever becomes it, that it is to be cancelled.
     pub(super) async fn cancel_elsewhere(&self, job: &JobId, why: &str) -> Result<()> {
-        let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else {
-            return Err(Error::not_found(format!("there is no job {job}, or its record has expired")));
-        };
-        let record: springald_proto::records::JobRecord = records::decode(&entry)?;
-        if records::has_ended(record.status()) {
-            return Ok(());
+        for _ in 0..CANCEL_TRIES {
+            let Some(entry) = self.parts.store.get(&records::job_key(job)).await? else {
+                return Err(Error::not_found(format!("there is no job {job}, or its record has expired")));
+            };
+            let record: springald_proto::records::JobRecord = records::decode(&entry)?;
+            if records::has_ended(record.status()) {
+                return Ok(());
+            }
+            let put = Change::Put { key: records::cancel_key(job), value: why.to_owned().into(), lease: None };
+            // The job's end removes the word: it must not come after it.
+            let conditions = vec![Condition::Unchanged { key: entry.key, mod_revision: entry.mod_revision }];
+            let transaction = Transaction { conditions, changes: vec![put] };
+            if let Committed::Yes { .. } = self.parts.store.transact(transaction).await? {
+                return Ok(());
+            }
         }
-        let put = Change::Put { key: records::cancel_key(job), value: why.to_owned().into(), lease: None };
-        let conditions = vec![Condition::Present { key: records::owner_key(job) }];
-        self.parts.store.transact(Transaction { conditions, changes: vec![put] }).await?;
-        Ok(())
+        Err(Error::unavailable(format!("job {job} changes all the time and could not be cancelled; try again")))
     }
 }

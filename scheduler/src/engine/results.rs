@@ -1,5 +1,7 @@
 //! Streams a finished job's result from the executors that hold it.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -11,7 +13,7 @@ use springald_core::telemetry::events::names;
 use tokio::sync::{mpsc, watch};
 
 use super::ended;
-use super::remote::{Channels, PartStream};
+use super::peers::{PartStream, Peers};
 use crate::dispatch::{Dispatcher, JobView, ResultPart};
 
 /// Batches that may wait for the client.
@@ -84,13 +86,13 @@ impl Drop for Reader {
 /// Waits for the job, opens the first part, and streams from there. A part that is lost before anything of it has
 /// reached the client is made again and waited for.
 pub(super) async fn stream(
-    (dispatcher, channels): (&Dispatcher, Channels),
+    (dispatcher, peers): (&Dispatcher, Arc<dyn Peers>),
     job: JobId,
     mut view: watch::Receiver<JobView>,
     resume: &Resume,
 ) -> Result<Opened> {
     let reader = Reader::new(dispatcher, job.clone()).await?;
-    let mut source = Source { dispatcher: dispatcher.clone(), channels, job, rounds: 0 };
+    let mut source = Source { dispatcher: dispatcher.clone(), peers, job, rounds: 0 };
     let (parts, first) = source.open_first(&mut view).await?;
     let version = version_of(&parts);
     let schema: SchemaRef = first.schema();
@@ -138,19 +140,19 @@ fn without_first(mut skip: u64, stream: SendableRecordBatchStream) -> SendableRe
 
 struct Source {
     dispatcher: Dispatcher,
-    channels: Channels,
+    peers: Arc<dyn Peers>,
     job: JobId,
     rounds: u32,
 }
 
-type Parts = std::sync::Arc<Vec<ResultPart>>;
+type Parts = Arc<Vec<ResultPart>>;
 
 impl Source {
     async fn open_first(&mut self, view: &mut watch::Receiver<JobView>) -> Result<(Parts, PartStream)> {
         loop {
             let parts = ended(view).await?;
             let part = parts.first().ok_or_else(|| Error::internal("a result has no parts"))?;
-            match self.channels.open(&self.job, part).await {
+            match self.peers.open(&self.job, part).await {
                 Ok(stream) => return Ok((parts, stream)),
                 Err(error) => self.lost(part, error, view).await?,
             }
@@ -170,7 +172,7 @@ impl Source {
         while let Some(part) = parts.get(position) {
             let stream = match open.take() {
                 Some(stream) => Ok(stream),
-                None => self.channels.open(&self.job, part).await,
+                None => self.peers.open(&self.job, part).await,
             };
             let mut sent = false;
             let outcome = match stream {
@@ -224,8 +226,6 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use datafusion::arrow::datatypes::Int64Type;
     use futures::TryStreamExt;

@@ -105,6 +105,11 @@ impl Engine {
         if let Err(error) = adopted {
             let error = error.context("taking the job over from a scheduler that is gone");
             self.write_failure(job, record, owner_revision, &error).await;
+            return Ok(());
+        }
+        // Word to cancel it may have come after the job was read, and before it was here to be cancelled.
+        if let Some(entry) = self.parts.store.get(&records::cancel_key(job)).await? {
+            self.cancel_here(job, &String::from_utf8_lossy(&entry.value)).await;
         }
         Ok(())
     }

@@ -51,7 +51,10 @@ impl JobGraph {
             .flat_map(|stage| stage.spec.inputs.iter().map(|input| (input.stage, stage.spec.id)))
             .collect();
         for (input, reader) in edges {
-            stages[index(input)].readers.push(reader);
+            let source = &mut stages[index(input)];
+            source.readers.push(reader);
+            let differs = source.has_versions || source.spec.indeterminate;
+            stages[index(reader)].has_versions |= differs;
         }
         Ok(Self { stages, limits, status: Status::Running, losses: 0 })
     }

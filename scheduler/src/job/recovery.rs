@@ -69,11 +69,11 @@ impl JobGraph {
         let running = self.status == Status::Running;
         let position = (task.stage.0 as usize).wrapping_sub(1);
         let known = self.stages.get_mut(position).and_then(|stage| {
-            let indeterminate = stage.spec.indeterminate;
+            let versions = (stage.spec.indeterminate, stage.has_versions);
             let freed = stage.freed;
-            Some((stage.tasks.get_mut(task.task as usize)?, indeterminate, freed))
+            Some((stage.tasks.get_mut(task.task as usize)?, versions, freed))
         });
-        let Some((state, indeterminate, freed)) = known else {
+        let Some((state, (indeterminate, has_versions), freed)) = known else {
             return actions.push(Action::Abort { task, executor });
         };
         let newest = task.attempt >= state.next_attempt;
@@ -86,8 +86,10 @@ impl JobGraph {
             }
             TaskState::Done { attempt, executor: by, .. } => is_it(*attempt, by),
         };
-        // An attempt that was given up can be taken back, unless others may have seen another version meanwhile.
-        let wanted = running && !freed && state.state == TaskState::Pending && (newest || !indeterminate);
+        // An attempt that was given up can be taken back, unless others may have seen another version meanwhile. What it has
+        // read nobody can tell: it counts only where that is always the same.
+        let same = !has_versions && (newest || !indeterminate);
+        let wanted = running && !freed && state.state == TaskState::Pending && same;
         if wanted {
             self.stages[position].set(task.task, TaskState::Running { attempt: task.attempt, executor });
         } else if !known || freed {

@@ -70,6 +70,8 @@ pub struct Stage {
     pub(super) freed: bool,
     /// Stages that read this one.
     pub(super) readers: Vec<StageId>,
+    /// Something that it reads, near or far, may differ when it is made again: its attempts may have read other versions.
+    pub(super) has_versions: bool,
 }
 
 impl Stage {
@@ -90,6 +92,7 @@ impl Stage {
             resting: 0,
             freed: false,
             readers: vec![],
+            has_versions: false,
             spec,
         }
     }

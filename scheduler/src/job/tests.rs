@@ -126,6 +126,23 @@ fn given_an_indeterminate_stage_when_part_is_lost_then_all_of_it_and_its_readers
 }
 
 #[test]
+fn given_what_was_made_from_an_indeterminate_stage_when_its_executor_returns_then_it_is_not_taken_back() {
+    let mut stages = vec![stage(1, &[], 1, Some(2)), stage(2, &[1], 2, None)];
+    stages[0].indeterminate = true;
+    let mut graph = JobGraph::new(stages, Limits::default()).expect("a valid plan");
+    let source = launches(&graph.apply(offer(1, 1))).remove(0);
+    succeed(&mut graph, &source);
+    let reader = launches(&graph.apply(offer(2, 1))).remove(0);
+    succeed(&mut graph, &reader);
+    for lost in [1, 2] {
+        graph.apply(Event::ExecutorLost { executor: executor(lost) });
+    }
+    // Stage 1 is made anew, and may be another one now.
+    let reported = Event::Reported { task: reader.task, executor: executor(2) };
+    assert_eq!(graph.apply(reported), [Action::Abort { task: reader.task, executor: executor(2) }]);
+}
+
+#[test]
 fn given_a_slow_task_when_its_second_attempt_ends_first_then_the_first_is_stopped_and_counts_no_more() {
     let mut graph = JobGraph::new(vec![stage(1, &[], 2, None)], Limits::default()).expect("a valid plan");
     let slow = launches(&graph.apply(offer(1, 1))).remove(0);

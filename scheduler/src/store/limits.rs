@@ -20,13 +20,13 @@ pub const MAX_TRANSACTION_BYTES: usize = 1400 * 1024;
 const MAX_LEASE_SECONDS: u64 = 9_000_000_000;
 
 /// The time to live that a store grants: whole seconds, rounded up, at least one.
-pub(super) fn lease_seconds(ttl: Duration) -> u64 {
+pub(crate) fn lease_seconds(ttl: Duration) -> u64 {
     let rounded_up = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
     rounded_up.clamp(1, MAX_LEASE_SECONDS)
 }
 
 /// Refuses a transaction that not every store can carry out: too large, without keys, or with a key changed twice.
-pub(super) fn check(transaction: &Transaction) -> Result<()> {
+pub(crate) fn check(transaction: &Transaction) -> Result<()> {
     check_size(transaction)?;
     let keys = transaction.conditions.iter().map(condition_key).chain(transaction.changes.iter().map(change_key));
     if keys.into_iter().any(str::is_empty) {

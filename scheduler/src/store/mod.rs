@@ -7,10 +7,10 @@
 //! The store knows nothing of jobs: the typed records on top of it are in `records`.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub mod embedded;
 pub mod etcd;
-mod limits;
+pub(crate) mod limits;
 pub mod metered;
 #[cfg(test)]
 mod test_etcd;
