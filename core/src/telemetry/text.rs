@@ -90,13 +90,25 @@ impl Visitor<'_> {
             return;
         }
         let separator = if std::mem::take(&mut self.empty) { "" } else { " " };
-        let value = secrets::text(value);
+        let value = one_line(&secrets::text(value));
         self.result = match (field.name(), self.writer.has_ansi_escapes()) {
             ("message", _) => write!(self.writer, "{separator}{value}"),
             (name, true) => write!(self.writer, "{separator}\x1b[2m{name}=\x1b[0m{value}"),
             (name, false) => write!(self.writer, "{separator}{name}={value}"),
         };
     }
+}
+
+/// The text without characters that would begin a line or command the terminal: it may come from a client.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }
 
 impl Visit for Visitor<'_> {
@@ -106,5 +118,15 @@ impl Visit for Visitor<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn given_text_with_control_characters_then_it_stays_one_line() {
+        assert_eq!(one_line("SELECT 'é'\n\u{1b}[31m;\t1"), "SELECT 'é'\\n\\u{1b}[31m;\\t1");
     }
 }

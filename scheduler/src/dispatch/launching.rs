@@ -38,7 +38,6 @@ impl Actor {
             TaskSlice { task: task.task, attempt: task.attempt, partitions: Vec::from_iter(partitions), slots }
         };
         let tasks: Vec<TaskSlice> = launches.into_iter().map(slice).collect();
-        let span = job.stage_starts(stage);
         let first_launch = (job.record.started_micros == 0).then(|| {
             job.record.started_micros = records::now_micros();
             job.record.set_status(JobStatus::Running);
@@ -46,6 +45,7 @@ impl Actor {
             let (owner_revision, record) = (job.owner_revision, Box::new(job.current_record()));
             Entry::Record { job: id.clone(), owner_revision, record }
         });
+        let span = job.stage_starts(stage);
         let inputs = job.inputs_of(stage, &self.peers);
         let Some(peer) = self.peers.get_mut(executor) else { return };
         let first = peer.knows.insert((id.clone(), stage));

@@ -385,7 +385,7 @@ impl Engine {
         record.local = true;
         record.schema = statement::encode_schema(&schema);
         record.set_status(JobStatus::Running);
-        record.started_micros = record.submitted_micros;
+        record.started_micros = records::now_micros();
         let kept = self.local.put(id.clone(), job);
         kept.inspect_err(|error| job_events::refused(&record, error))?;
         if let Err(error) = self.commit(&id, &record, &[]).await {

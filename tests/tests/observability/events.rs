@@ -7,6 +7,7 @@ use springald_core::telemetry::events::check_line;
 use springald_tests::wait::{SETTLE_DEADLINE, eventually};
 use springald_tests::{Cluster, ClusterOptions, Standalone, tpch};
 
+const REFERENCE: &str = include_str!("../../../docs/events.md");
 const LOG: &str = "telemetry.log=info,springald=debug";
 
 /// Every line of a log, each of which keeps the contract; without gaps, and none twice.
@@ -103,6 +104,10 @@ fn finished_tells_all(events: &[Value], job: &str) {
     assert_eq!(finished["stages"], stages.len());
     assert!(stages.len() > 1, "{finished}");
     for stage in stages {
+        for key in stage.as_object().expect("an object").keys() {
+            let named = [format!("`stages[].{key}`"), format!("`{key}`"), format!("`stages[].{key}[]")];
+            assert!(named.iter().any(|name| REFERENCE.contains(name)), "{key} is not in docs/events.md");
+        }
         assert_eq!(stage["status"], "done", "{stage}");
         assert!(stage["task_micros"].as_u64().is_some_and(|micros| micros > 0), "{stage}");
         assert!(stage["time_skew_percent"].as_u64().is_some_and(|percent| percent >= 100), "{stage}");

@@ -51,7 +51,8 @@ const PROFILE: &str = "
 | `stages[].operators[].name` | text | an operator of the stage's plan, in pre-order |
 | `stages[].operators[].metrics` | object of integers | sums over all tasks; times end in `_nanos`, sizes in `_bytes` |
 
-Very large profiles come without operators (`operators_left_out` is true then).
+Very large profiles come without operators (`operators_left_out` is true then). A job that was taken over from another
+scheduler has the metrics of operators only for what ran since.
 ";
 
 /// The reference of all events and fields, as Markdown.
