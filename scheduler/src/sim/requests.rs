@@ -52,7 +52,7 @@ pub(super) enum Heard {
 }
 
 impl Heard {
-    fn is_last(&self) -> bool {
+    pub(super) fn is_last(&self) -> bool {
         !matches!(self, Heard::Opened(_) | Heard::Rows(_))
     }
 }
