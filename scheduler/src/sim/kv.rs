@@ -55,7 +55,11 @@ impl Kv {
             }
         }
         self.revision += 1;
-        let events = transaction.changes.iter().flat_map(|change| self.change(change)).collect();
+        let events: Vec<WatchEvent> = transaction.changes.iter().flat_map(|change| self.change(change)).collect();
+        if events.is_empty() {
+            // As in etcd, what changes nothing has no revision of its own.
+            self.revision -= 1;
+        }
         Ok((Committed::Yes { revision: self.revision }, events))
     }
 
