@@ -18,6 +18,7 @@ use super::executors::Peers;
 use super::handover::Moves;
 use super::job_entry::JobEntry;
 use super::journal::{Entry, Journal};
+use super::readers::expired;
 use super::standing::Standings;
 use super::telling;
 use super::wire::{event_of, parse_key, task_key, without_metrics};
@@ -296,22 +297,6 @@ impl Actor {
         ));
     }
 
-    fn reader_came(&mut self, id: &JobId) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.readers += 1;
-            (job.expires, job.sent) = (None, false);
-        }
-    }
-
-    fn reader_left(&mut self, id: &JobId) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.readers = job.readers.saturating_sub(1);
-            if job.readers == 0 {
-                job.expires = Some(clock::now() + self.options.client_gone_grace);
-            }
-        }
-    }
-
     // === executors ===
 
     fn connect(&mut self, hello: Hello, stream: u64, outbox: ToExecutor) -> Result<()> {
@@ -512,12 +497,4 @@ impl Actor {
 /// How long a task rests after so many failures.
 fn pause_after(failures: u32) -> Duration {
     (FIRST_REST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_REST)
-}
-
-/// A job without clients for too long: a result is given up, a run is cancelled.
-fn expired(job: &JobEntry) -> Event {
-    match job.graph.status() {
-        Status::Succeeded => Event::ResultFetched,
-        _ => Event::Stop { code: ErrorCode::Cancelled, reason: "the client went away".to_owned() },
-    }
 }

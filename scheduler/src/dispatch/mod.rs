@@ -19,6 +19,7 @@ mod job_entry;
 mod journal;
 mod launching;
 mod profile;
+mod readers;
 mod schedule;
 mod standing;
 mod stragglers;
