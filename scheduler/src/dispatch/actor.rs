@@ -219,10 +219,10 @@ impl Actor {
                 self.peers.broadcast(&Message::StageDone(StageDone { job_id, stage: stage.0, owner_revision }));
             }
             Action::FreeStage { stage } => {
-                let over = self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed());
-                if over {
+                if self.jobs.get(id).is_some_and(|job| job.graph.last_stage().is_freed()) {
                     return self.end(id);
                 }
+                self.peers.forget_stage(id, stage);
                 self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
             }
             Action::Finish => self.finish(id),

@@ -130,7 +130,7 @@ impl Peers {
         }
     }
 
-    /// Executors have dropped the plan of a finished stage: should it run again, it is sent again.
+    /// Executors have dropped the plan of a stage that is finished or freed: should it run again, it is sent again.
     pub(super) fn forget_stage(&mut self, job: &JobId, stage: StageId) {
         for peer in self.peers.values_mut() {
             peer.knows.remove(&(job.clone(), stage));

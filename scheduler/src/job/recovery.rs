@@ -1,10 +1,10 @@
 //! Taking over: the graph of a job from what its earlier owners have recorded, and from what executors report.
 
 use springald_core::error::ErrorCode;
-use springald_core::ids::{ExecutorId, TaskId};
+use springald_core::ids::{ExecutorId, StageId, TaskId};
 
 use super::graph::index;
-use super::{Action, Event, JobGraph, Status, TaskState};
+use super::{Action, Event, InputSpec, JobGraph, Stage, Status, TaskState};
 
 impl JobGraph {
     /// Takes in an outcome that was recorded by an earlier owner of the job, in the order in which they were recorded.
@@ -21,6 +21,13 @@ impl JobGraph {
             }
             _ => return None,
         };
+        let succeeded = matches!(outcome, Event::Succeeded { .. });
+        if succeeded && self.has_unknown_inputs(task.stage) {
+            if let Some(state) = self.stages[index(task.stage)].tasks.get_mut(task.task as usize) {
+                state.next_attempt = state.next_attempt.max(task.attempt.saturating_add(1));
+            }
+            return None;
+        }
         if !self.make_room_for(task) {
             return None;
         }
@@ -43,6 +50,14 @@ impl JobGraph {
         if self.status == Status::Running && self.last_stage().is_done() {
             self.status = Status::Succeeded;
         }
+    }
+
+    /// True for a stage that reads one of which there were several versions, and none of them is whole as far as is known:
+    /// that one will be made anew, and what a task has read of it does not go together with that.
+    fn has_unknown_inputs(&self, id: StageId) -> bool {
+        let whole = |source: &Stage| source.freed || source.is_done();
+        let known = |input: &InputSpec| self.stage(input.stage).is_none_or(whole);
+        self.stage(id).is_some_and(|stage| stage.has_versions && !stage.spec.inputs.iter().all(known))
     }
 
     /// Makes a task pending for this attempt; false if it is not news: older than what is known of a finished task.

@@ -143,6 +143,25 @@ fn given_what_was_made_from_an_indeterminate_stage_when_its_executor_returns_the
 }
 
 #[test]
+fn given_a_replay_that_cannot_tell_which_version_was_read_then_what_was_made_from_it_does_not_count() {
+    let mut stages = vec![stage(1, &[], 2, Some(2)), stage(2, &[1], 2, None)];
+    stages[0].indeterminate = true;
+    let succeeded = |stage: u32, task, attempt| {
+        let sizes = sizes(&stages[stage as usize - 1], task);
+        Event::Succeeded { task: TaskId { stage: StageId(stage), task, attempt }, executor: executor(attempt), sizes }
+    };
+    // That task 1 was made again shows that all of stage 1 was; whether task 0 ended before or after, nothing shows.
+    let recorded = [succeeded(1, 1, 0), succeeded(1, 0, 0), succeeded(1, 1, 1), succeeded(2, 0, 0)];
+    let mut graph = JobGraph::new(stages.clone(), Limits::default()).expect("a valid plan");
+    for outcome in recorded {
+        assert_eq!(graph.replay(outcome), None);
+    }
+    graph.replayed();
+    let done = |stage| graph.stage(StageId(stage)).expect("a stage").progress().done;
+    assert_eq!((done(1), done(2)), (1, 0));
+}
+
+#[test]
 fn given_a_slow_task_when_its_second_attempt_ends_first_then_the_first_is_stopped_and_counts_no_more() {
     let mut graph = JobGraph::new(vec![stage(1, &[], 2, None)], Limits::default()).expect("a valid plan");
     let slow = launches(&graph.apply(offer(1, 1))).remove(0);

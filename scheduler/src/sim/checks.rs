@@ -13,7 +13,7 @@ use super::executor::Key;
 use super::process::scheduler_id;
 use super::world::{Place, World};
 use crate::records;
-use crate::store::{Change, Transaction};
+use crate::store::{Change, Condition, Transaction};
 
 /// A task fails this often, at most, for reasons that pass.
 const FAILURES: u32 = 3;
@@ -222,8 +222,16 @@ fn stale_token(transaction: &Transaction, job: &JobId, token: u64) -> Option<Str
     stale.map(|key| format!("its token is {token}, not that of {key}"))
 }
 
-/// Without an owner, a job can be claimed or forgotten, and nothing else.
+/// Without an owner, a job can be claimed or forgotten, or ended as long as nobody has claimed it, and nothing else.
 fn may_change_unowned(transaction: &Transaction, job: &JobId) -> bool {
+    let unclaimed =
+        |condition: &Condition| matches!(condition, Condition::Absent { key } if *key == records::owner_key(job));
+    let as_read =
+        |condition: &Condition| matches!(condition, Condition::Unchanged { key, .. } if *key == records::job_key(job));
+    let conditions = &transaction.conditions;
+    if conditions.iter().any(unclaimed) && conditions.iter().any(as_read) {
+        return true;
+    }
     transaction.changes.iter().any(|change| match change {
         Change::Put { key, .. } => *key == records::owner_key(job),
         Change::Delete { key } => *key == records::job_key(job),
