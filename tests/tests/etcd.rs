@@ -21,7 +21,7 @@ const SUM: &str = "SELECT sum(n_nationkey) AS n FROM nation";
 /// Metric of the tasks that an executor has run to their ends.
 const TASKS_RUN: &str = r#"springald_executor_tasks_total{outcome="succeeded"}"#;
 
-/// Work in many tasks, whose answer depends on every row: with 300 repeats, longer than an outage of etcd.
+/// Work in many tasks, whose answer depends on every row: with 900 repeats, longer than an outage of etcd.
 fn hashes(repeats: u32) -> String {
     format!(
         "SELECT l_returnflag, l_linestatus, count(*) AS n, max(sha512(repeat(l_comment, {repeats}))) AS hash \
@@ -80,7 +80,7 @@ async fn nothing_was_done_twice(cluster: &Cluster) {
 
 /// A query that takes longer than the outage is answered.
 async fn outlives(cluster: &mut Cluster, client: &Client, outage: impl AsyncFnOnce(&mut Cluster)) {
-    let stream = client.query(&hashes(300)).await.expect("taken");
+    let stream = client.query(&hashes(900)).await.expect("taken");
     let job = stream.job_id().expect("an id").to_owned();
     let reader = tokio::spawn(stream.collect_all());
     let rest = cluster.scheduler(0).rest.clone();

@@ -29,6 +29,10 @@ const QUEUED_MESSAGES: usize = 64;
 const HELD_SAID_EVERY: Duration = Duration::from_secs(10);
 /// An offer is said again at least this often, as a sign of life.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(500);
+/// What a scheduler sends before it hears that this executor leaves arrives within this time.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+/// Longest wait for a scheduler to hear the last words.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// Launches carry plans: as large as a plan may be.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -88,7 +92,7 @@ impl ControlStream {
             tokio::select! {
                 _ = reminders.tick() => self.say_held(tasks).await?,
                 _ = signs_of_life.tick() => self.offered = None,
-                () = cancel.cancelled() => return Ok(()),
+                () = cancel.cancelled() => return self.say_goodbye(scheduler, tasks).await,
                 message = self.incoming.message() => {
                     let message = message.map_err(|status| broken(&status))?.ok_or_else(closed)?;
                     self.handle(message, scheduler, tasks).await?;
@@ -96,6 +100,29 @@ impl ControlStream {
                 changed = slots.changed() => changed.map_err(|_| closed())?,
                 () = scheduler.outcomes.added() => {}
             }
+        }
+    }
+
+    /// The last words: outcomes, that it drains, and that tasks which are on their way just now are not taken. Ends when the
+    /// scheduler has heard them: what is dropped at once may never be sent.
+    async fn say_goodbye(mut self, scheduler: &Scheduler, tasks: &Tasks) -> Result<()> {
+        self.report(scheduler).await?;
+        self.offer(scheduler, tasks).await?;
+        if let Ok(broken) = tokio::time::timeout(UNDER_WAY, self.handle_all(scheduler, tasks)).await {
+            return broken;
+        }
+        let Self { sender, mut incoming, .. } = self;
+        drop(sender);
+        let heard = async { while let Ok(Some(_)) = incoming.message().await {} };
+        let _ = tokio::time::timeout(HEARD_WITHIN, heard).await;
+        Ok(())
+    }
+
+    /// Takes messages until the stream breaks.
+    async fn handle_all(&mut self, scheduler: &Scheduler, tasks: &Tasks) -> Result<()> {
+        loop {
+            let message = self.incoming.message().await.map_err(|status| broken(&status))?.ok_or_else(closed)?;
+            self.handle(message, scheduler, tasks).await?;
         }
     }
 

@@ -201,6 +201,9 @@ enum Placed {
     Below(Key),
 }
 
+/// Puts a filter by these columns above a plan.
+type Filtered<'a> = &'a dyn Fn(&Arc<dyn ExecutionPlan>, &[usize]) -> Arc<dyn ExecutionPlan>;
+
 /// Puts a filter as far down as the key of `probe` can be followed.
 fn place(stages: &mut [CutStage], build: &Key, mut probe: Key) -> Result<()> {
     loop {
@@ -232,7 +235,7 @@ fn key_partition(stages: &[CutStage], build: &Key) -> u32 {
 fn push_down(
     plan: &Arc<dyn ExecutionPlan>,
     columns: &[usize],
-    filtered: &dyn Fn(&Arc<dyn ExecutionPlan>, &[usize]) -> Arc<dyn ExecutionPlan>,
+    filtered: Filtered<'_>,
     may_go_below: &dyn Fn(StageId) -> bool,
 ) -> Result<Placed> {
     let here = || Ok(Placed::Here(filtered(plan, columns)));
