@@ -226,6 +226,7 @@ fn dispatch_options(settings: &Settings) -> DispatchOptions {
         client_gone_grace: own.client_gone_grace.0,
         max_task_failures: own.max_task_failures,
         speculation: own.speculation,
+        lease_ttl: settings.cluster.lease_ttl.0,
     }
 }
 

@@ -6,7 +6,7 @@
 //! watch broke ──all that are here──────────▶ └──────────┘
 //! ```
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,8 +101,9 @@ pub(crate) async fn start(
 
 struct Worker {
     engine: Arc<Engine>,
-    /// Jobs that are being looked at: nobody looks at one twice at a time.
-    looking: Arc<Mutex<HashSet<JobId>>>,
+    /// Jobs that are being looked at, and whether they were named since the last look began: nobody looks at one twice at a
+    /// time.
+    looking: Arc<Mutex<HashMap<JobId, bool>>>,
     permits: Arc<Semaphore>,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -124,18 +125,29 @@ impl Worker {
 
     /// Looks at a job beside others, and again until the store has answered.
     async fn look(&self, job: JobId) {
-        if !self.looking.lock().insert(job.clone()) {
+        if self.looking.lock().insert(job.clone(), true).is_some() {
             return;
         }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
         let (engine, looking) = (Arc::clone(&self.engine), Arc::clone(&self.looking));
         self.tracker.spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
-            while let Err(error) = engine.check_owner(&job).await {
-                tracing::warn!(event = names::TAKEOVER_CHECK_FAILED, job_id = %job, %error, "the job's owner could not be made sure of; trying again");
-                clock::sleep(PAUSE_AFTER_FAILURE).await;
+            while takes_up(&looking, &job) {
+                while let Err(error) = engine.check_owner(&job).await {
+                    tracing::warn!(event = names::TAKEOVER_CHECK_FAILED, job_id = %job, %error, "the job's owner could not be made sure of; trying again");
+                    clock::sleep(PAUSE_AFTER_FAILURE).await;
+                }
             }
-            looking.lock().remove(&job);
             drop(permit);
         }));
     }
+}
+
+/// True if a job is to be looked at (again); else nobody looks at it any more.
+fn takes_up(looking: &Mutex<HashMap<JobId, bool>>, job: &JobId) -> bool {
+    let mut looking = looking.lock();
+    let named = looking.get_mut(job).is_some_and(std::mem::take);
+    if !named {
+        looking.remove(job);
+    }
+    named
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::ids::{ExecutorId, JobId, TaskId};
+use springald_core::ids::{ExecutorId, JobId};
 use springald_core::telemetry::events::names;
 use springald_proto::control::{
-    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, Outcome, OutcomeReport, StageDone,
-    executor_message, outcome, scheduler_message::Message,
+    Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, StageDone, executor_message,
+    scheduler_message::Message,
 };
-use springald_proto::records::{JobStatus, RecordedOutcome};
+use springald_proto::records::JobStatus;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +21,9 @@ use super::journal::{Entry, Journal};
 use super::readers::expired;
 use super::standing::Standings;
 use super::telling;
-use super::wire::{event_of, parse_key, task_key, without_metrics};
+use super::wire::{parse_key, task_key};
 use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
 use crate::clock;
-use crate::defect;
 use crate::job::{Action, Event, Stage, Status};
 use crate::metrics::springald_scheduler as metrics;
 use crate::planner::ClusterShape;
@@ -118,7 +117,7 @@ impl Actor {
             Command::ExecutorSaid { executor, stream, message } => self.executor_said(&executor, stream, message),
             Command::ExecutorGone { executor, stream } => self.executor_gone(&executor, stream),
             Command::ExecutorLease { executor, held } => {
-                self.peers.get_mut(&executor).into_iter().for_each(|peer| peer.unleased = !held);
+                self.peers.lease(executor, held);
                 self.drop_silent_peers(clock::now());
             }
             Command::Journaled { executor, stream, sequence } => {
@@ -348,7 +347,7 @@ impl Actor {
     }
 
     fn drop_silent_peers(&mut self, now: Instant) {
-        for (id, stream) in self.peers.silent(now) {
+        for (id, stream) in self.peers.silent(now, self.options.lease_ttl) {
             self.executor_gone(&id, stream);
         }
     }
@@ -374,63 +373,6 @@ impl Actor {
             // Answered by the control service.
             Some(executor_message::Message::Held(_) | executor_message::Message::Hello(_)) | None => {}
         }
-    }
-
-    fn outcomes(&mut self, executor: &ExecutorId, stream: u64, report: OutcomeReport) {
-        let durable = self.journal.has_room(report.outcomes.len() + 1);
-        for outcome in report.outcomes {
-            if let Some((id, task)) = outcome.key.as_ref().and_then(parse_key) {
-                self.outcome(executor, &id, task, outcome, durable);
-            }
-        }
-        if durable {
-            let (executor, sequence) = (executor.clone(), report.sequence);
-            self.journal.write(Entry::Notice(Command::Journaled { executor, stream, sequence }));
-        }
-    }
-
-    /// Takes in one outcome; without effect if the attempt is not live, or the job not here (any more).
-    pub(super) fn outcome(&mut self, executor: &ExecutorId, id: &JobId, task: TaskId, outcome: Outcome, durable: bool) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        let counted_for = defect::counted_for(&job.graph, task);
-        let (task, executor) = counted_for.as_ref().map_or((task, executor), |(task, executor)| (*task, executor));
-        let live = job.graph.is_live(task, executor);
-        if live && durable {
-            let outcome = Some(without_metrics(&outcome));
-            let record = RecordedOutcome { executor_id: executor.to_string(), outcome, moved_from: String::new() };
-            self.record(id, record);
-        }
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        if let (true, Some(outcome::Result::Succeeded(succeeded))) = (live, &outcome.result) {
-            job.measures.add(task, &outcome, succeeded.rows.iter().sum());
-            job.measured(task, succeeded);
-        }
-        if live {
-            let succeeded = matches!(&outcome.result, Some(outcome::Result::Succeeded(_)));
-            metrics::tasks_total(if succeeded { "succeeded" } else { "failed" }).inc();
-            job.times.ended(task, succeeded, clock::now());
-        }
-        if let Some(event) = event_of(task, executor, outcome) {
-            if live {
-                self.blame_for(id, &event, clock::now());
-            }
-            let failure = match &event {
-                Event::Failed { failure, .. } if live => Some(failure.clone()),
-                _ => None,
-            };
-            self.apply(id, event);
-            if let Some(failure) = failure {
-                self.tell_failure(executor, id, task, &failure);
-            }
-        }
-    }
-
-    /// Writes an outcome of a job into its journal.
-    pub(super) fn record(&mut self, id: &JobId, record: RecordedOutcome) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        let (owner_revision, number) = (job.owner_revision, job.outcomes_written);
-        job.outcomes_written += 1;
-        self.journal.write(Entry::Outcomes { job: id.clone(), owner_revision, number, outcomes: vec![record] });
     }
 
     pub(super) fn write(&mut self, entry: Entry) {

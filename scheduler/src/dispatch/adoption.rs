@@ -23,8 +23,10 @@ use crate::clock;
 use crate::job::{Event, Status, TaskState};
 use crate::metrics::springald_scheduler as metrics;
 
-/// An executor that is not connected is given this long to connect, before what it held counts as lost.
+/// An executor that is not connected is given this long to connect, before what it held counts as lost; while it holds a
+/// lease, it is alive, and tries at least this often.
 const CONNECT_GRACE: Duration = Duration::from_millis(500);
+const CONNECT_GRACE_LEASED: Duration = Duration::from_secs(3);
 /// One that is connected is given this long to answer.
 const ANSWER_GRACE: Duration = Duration::from_secs(10);
 
@@ -116,6 +118,13 @@ impl Actor {
         self.settle_if_told(&id, clock::now());
     }
 
+    /// An executor that has told what it has of a job that is taken over has this, too, since then.
+    pub(super) fn holds_since(&mut self, id: &JobId, task: TaskId, executor: &ExecutorId) {
+        let Some(job) = self.jobs.get_mut(id).filter(|job| job.graph.holds(task, executor)) else { return };
+        let told = job.adoption.as_mut().and_then(|adoption| adoption.held.get_mut(executor));
+        told.into_iter().for_each(|held| held.extend([task]));
+    }
+
     /// An executor is gone: nobody waits for its word any more, and what it has told is void.
     pub(super) fn adoptions_without(&mut self, executor: &ExecutorId) {
         for job in self.jobs.values_mut() {
@@ -142,6 +151,7 @@ impl Actor {
             let passed = now.duration_since(adoption.since);
             adoption.waiting.iter().all(|executor| match self.peers.get(executor) {
                 Some(_) => passed >= ANSWER_GRACE,
+                None if self.peers.has_lease(executor) => passed >= CONNECT_GRACE_LEASED,
                 None => passed >= CONNECT_GRACE,
             })
         });
@@ -168,8 +178,9 @@ impl Actor {
             millis = clock::now().duration_since(adoption.since).as_millis() as u64,
             "job taken over");
         if let Some(reason) = adoption.cancelled {
-            return self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
+            self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
         }
+        // Stopped, if it was not complete.
         let Some(job) = self.jobs.get_mut(id) else { return };
         if *job.graph.status() == Status::Succeeded {
             if job.record.status() != JobStatus::Succeeded {

@@ -1,6 +1,6 @@
 //! The executors as dispatch sees them: their control streams, and how many of their slots are free.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, StageId};
@@ -12,6 +12,8 @@ use crate::planner::ClusterShape;
 /// An executor gives signs of life on its stream twice a second: one that says nothing for so long is stopped, cut off, or
 /// very busy. Less than what is left of a lease when its holder is lost.
 const SILENCE: Duration = Duration::from_secs(2);
+/// One that says nothing for the time of a lease, less so much, is lost, whatever its lease: etcd takes a moment to end one.
+const SOONER_THAN_LEASE: Duration = Duration::from_millis(400);
 
 /// One connected executor.
 pub(super) struct Peer {
@@ -31,8 +33,6 @@ pub(super) struct Peer {
     pub(super) aside: bool,
     /// When it last said something.
     pub(super) heard: Instant,
-    /// Its lease has ended, and it has no new one yet.
-    pub(super) unleased: bool,
 }
 
 impl Peer {
@@ -78,6 +78,10 @@ impl Peer {
 #[derive(Default)]
 pub(super) struct Peers {
     peers: BTreeMap<ExecutorId, Peer>,
+    /// Executors that hold a lease, connected or not.
+    leased: BTreeSet<ExecutorId>,
+    /// Connected ones whose lease has ended, and that have no new one yet.
+    unleased: BTreeSet<ExecutorId>,
 }
 
 impl Peers {
@@ -93,8 +97,8 @@ impl Peers {
             broken: false,
             aside: false,
             heard: now,
-            unleased: false,
         };
+        self.unleased.remove(&id);
         self.peers.insert(id, peer);
     }
 
@@ -112,7 +116,26 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, id: &ExecutorId) -> Option<Peer> {
+        self.unleased.remove(id);
         self.peers.remove(id)
+    }
+
+    /// An executor's lease has ended, or it has one (again).
+    pub(super) fn lease(&mut self, id: ExecutorId, held: bool) {
+        if held {
+            self.unleased.remove(&id);
+            self.leased.insert(id);
+        } else {
+            self.leased.remove(&id);
+            if self.peers.contains_key(&id) {
+                self.unleased.insert(id);
+            }
+        }
+    }
+
+    /// True if an executor lives, as the store says.
+    pub(super) fn has_lease(&self, id: &ExecutorId) -> bool {
+        self.leased.contains(id)
     }
 
     /// The ids of all that are connected.
@@ -148,11 +171,13 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
-    /// Executors that neither hold a lease nor speak. The lease alone does not tell: when the store was away, all of them
-    /// end at once.
-    pub(super) fn silent(&self, now: Instant) -> Vec<(ExecutorId, u64)> {
-        let silent = |peer: &Peer| peer.unleased && now.saturating_duration_since(peer.heard) >= SILENCE;
-        self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
+    /// Executors that do not speak for too long: without a lease sooner. The end of a lease alone does not tell: when the
+    /// store was away, all of them end at once.
+    pub(super) fn silent(&self, now: Instant, lease_ttl: Duration) -> Vec<(ExecutorId, u64)> {
+        let longest = lease_ttl.saturating_sub(SOONER_THAN_LEASE).max(SILENCE);
+        let allowed = |id: &ExecutorId| if self.unleased.contains(id) { SILENCE } else { longest };
+        let silent = |id: &ExecutorId, peer: &Peer| now.saturating_duration_since(peer.heard) >= allowed(id);
+        self.peers.iter().filter(|(id, peer)| silent(id, peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
     /// Executors that are about to leave.
@@ -200,16 +225,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_an_executor_then_it_is_silent_only_without_a_lease_and_without_a_word() {
-        let (mut peers, now) = (Peers::default(), Instant::now());
+    fn given_an_executor_without_a_word_then_it_is_lost_and_without_a_lease_sooner() {
+        let (mut peers, start) = (Peers::default(), Instant::now());
         let id: ExecutorId = "e".parse().expect("valid");
-        peers.connect(id.clone(), Hello::default(), 7, mpsc::channel(1).0, now);
-        let later = now + SILENCE;
-        assert!(peers.silent(later).is_empty(), "it holds a lease");
-        peers.get_mut(&id).expect("connected").unleased = true;
-        assert!(peers.silent(now).is_empty(), "it has just spoken");
-        assert_eq!(peers.silent(later), [(id.clone(), 7)]);
-        peers.get_mut(&id).expect("connected").heard = later;
-        assert!(peers.silent(later).is_empty(), "it has spoken again");
+        peers.connect(id.clone(), Hello::default(), 7, mpsc::channel(1).0, start);
+        let (ttl, lost) = (Duration::from_secs(3), [(id.clone(), 7)]);
+        let (soon, late) = (start + SILENCE, start + ttl - SOONER_THAN_LEASE);
+        assert!(peers.silent(soon, ttl).is_empty(), "it holds a lease");
+        assert_eq!(peers.silent(late, ttl), lost, "it is silent for the time of a lease");
+        peers.lease(id.clone(), false);
+        assert!(peers.silent(start, ttl).is_empty(), "it has just spoken");
+        assert_eq!(peers.silent(soon, ttl), lost);
+        peers.get_mut(&id).expect("connected").heard = soon;
+        assert!(peers.silent(soon, ttl).is_empty(), "it has spoken again");
+        peers.lease(id.clone(), true);
+        assert!(peers.silent(soon + SILENCE, ttl).is_empty(), "it has a lease again");
     }
 }

@@ -117,6 +117,7 @@ impl Actor {
         }
         // What is not wanted (any more), as an answer that came too late, is dropped there by this.
         self.apply(&id, Event::Moved { task, from: from.clone(), to: to.clone() });
+        self.holds_since(&id, task, to);
         let Some(job) = self.jobs.get_mut(&id).filter(|_| wanted) else { return };
         metrics::outputs_handed_over_total().inc();
         if *job.graph.status() == Status::Succeeded && task.stage == job.graph.last_stage().spec().id {

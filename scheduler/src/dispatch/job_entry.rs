@@ -141,6 +141,7 @@ impl JobEntry {
                     executor,
                     address: output.address,
                     partitions: output.partitions,
+                    repeatable: last.is_repeatable(),
                 })
             })
             .collect()

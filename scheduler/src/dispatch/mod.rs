@@ -18,6 +18,7 @@ mod handover;
 mod job_entry;
 mod journal;
 mod launching;
+mod outcomes;
 mod profile;
 mod readers;
 mod schedule;
@@ -54,6 +55,8 @@ pub struct ResultPart {
     pub address: String,
     /// Its partitions, in order.
     pub partitions: Vec<u32>,
+    /// Made again, it has the same rows.
+    pub repeatable: bool,
 }
 
 /// What a client that waits for a job sees.
@@ -193,6 +196,8 @@ pub struct DispatchOptions {
     pub max_task_failures: u32,
     /// Slow tasks are tried a second time.
     pub speculation: bool,
+    /// How long executors may be silent: as long as their leases live.
+    pub lease_ttl: Duration,
 }
 
 const COMMANDS_IN_FLIGHT: usize = 4096;

@@ -123,6 +123,12 @@ fn version_of(parts: &[ResultPart]) -> String {
     digest.as_ref().iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// True if a client that has so many of the first parts can get the rest from the parts of another version.
+fn goes_together(parts: &[ResultPart], again: &[ResultPart], sent: usize) -> bool {
+    let same = |(one, other): (&ResultPart, &ResultPart)| one.task == other.task && one.writer == other.writer;
+    again.iter().all(|part| part.repeatable) || parts.iter().zip(again).take(sent).all(same)
+}
+
 /// The stream without its first `skip` rows.
 fn without_first(mut skip: u64, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let schema = stream.schema();
@@ -201,7 +207,14 @@ impl Source {
                 }
                 Err(error) => {
                     self.lost(part, error, &mut view).await?;
-                    parts = ended(&mut view).await?;
+                    let again = ended(&mut view).await?;
+                    if !goes_together(&parts, &again, position) {
+                        return Err(Error::new(
+                            ErrorCode::Fenced,
+                            "the result was made again, and with other rows; redeem the ticket again",
+                        ));
+                    }
+                    parts = again;
                 }
             }
         }
@@ -235,13 +248,29 @@ mod tests {
     fn part(attempt: u32) -> ResultPart {
         let task = springald_core::ids::TaskId { stage: springald_core::ids::StageId(2), task: 0, attempt };
         let executor: springald_core::ids::ExecutorId = "e".parse().expect("valid");
-        ResultPart { task, writer: executor.clone(), executor, address: "a:1".to_owned(), partitions: vec![0] }
+        ResultPart {
+            task,
+            writer: executor.clone(),
+            executor,
+            address: "a:1".to_owned(),
+            partitions: vec![0],
+            repeatable: false,
+        }
     }
 
     #[test]
     fn given_a_part_that_was_made_again_then_the_version_is_another() {
         assert_eq!(version_of(&[part(0), part(0)]), version_of(&[part(0), part(0)]));
         assert_ne!(version_of(&[part(0)]), version_of(&[part(1)]));
+    }
+
+    #[test]
+    fn given_parts_that_were_sent_and_made_again_then_the_rest_goes_with_them_only_if_they_are_the_same() {
+        let repeatable = |attempt: u32| ResultPart { repeatable: true, ..part(attempt) };
+        assert!(goes_together(&[part(0), part(0)], &[part(0), part(1)], 1), "what was sent is still there");
+        assert!(goes_together(&[part(0), part(0)], &[part(1), part(1)], 0), "nothing was sent");
+        assert!(!goes_together(&[part(0), part(0)], &[part(1), part(1)], 1), "other rows");
+        assert!(goes_together(&[repeatable(0), repeatable(0)], &[repeatable(1), repeatable(1)], 1), "the same rows");
     }
 
     #[tokio::test]

@@ -107,7 +107,11 @@ impl Engine {
             self.write_failure(job, record, owner_revision, &error).await;
             return Ok(());
         }
-        // Word to cancel it may have come after the job was read, and before it was here to be cancelled.
+        // It may have been lost, or word to cancel it may have come, before it was here to be given up or cancelled.
+        let owner = self.parts.store.get(&records::owner_key(job)).await?;
+        if owner.is_none_or(|owner| owner.mod_revision != owner_revision) {
+            return self.parts.dispatcher.fenced(job.clone(), owner_revision).await;
+        }
         if let Some(entry) = self.parts.store.get(&records::cancel_key(job)).await? {
             self.cancel_here(job, &String::from_utf8_lossy(&entry.value)).await;
         }

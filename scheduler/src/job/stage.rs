@@ -117,6 +117,11 @@ impl Stage {
         self.freed
     }
 
+    /// True if its tasks write the same rows whenever they are run again, whatever else was run again since.
+    pub fn is_repeatable(&self) -> bool {
+        !self.spec.indeterminate && !self.has_versions
+    }
+
     /// The states of its tasks, in order.
     pub fn task_states(&self) -> impl Iterator<Item = &TaskState> {
         self.tasks.iter().map(|task| &task.state)

@@ -302,6 +302,8 @@ impl World {
         let passes = matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Fenced);
         match self.failed_for_good(&job) {
             None if passes => self.fetch_later(client),
+            // It has failed, but not with this: whoever was asked could not read that.
+            Some(failed) if passes && !failed.starts_with(error.code().as_str()) => self.fetch_later(client),
             failed => self.violated(format!("client {client} is told of {job}: {} {error}; {failed:?}", error.code())),
         }
     }

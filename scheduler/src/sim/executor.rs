@@ -85,7 +85,7 @@ pub(super) struct Connection {
     sequence: u64,
     unacknowledged: BTreeMap<u64, Vec<u64>>,
     slots_received: u64,
-    offered: Option<Offer>,
+    pub(super) offered: Option<Offer>,
 }
 
 impl Connection {

@@ -19,6 +19,8 @@ const LEASE_TTL: u64 = 3_000_000;
 /// Waits between two tries to reach a scheduler: the first, and the longest.
 const FIRST_WAIT: u64 = 50_000;
 const LONGEST_WAIT: u64 = 2_000_000;
+/// An offer is said again at least this often, as a sign of life.
+const SIGN_OF_LIFE_EVERY: u64 = 500_000;
 /// How long the jobs of a scheduler that is gone keep what they hold.
 const JOBS_GRACE: u64 = 60_000_000;
 /// How often schedulers hear which jobs something is held of.
@@ -64,6 +66,7 @@ impl World {
         self.stay_member(number);
         self.look_for_schedulers(number);
         self.agenda.after(HELD_SAID_EVERY, move |world| world.remind(number));
+        self.agenda.after(SIGN_OF_LIFE_EVERY, move |world| world.give_sign_of_life(number));
     }
 
     /// Ends an executor without a word; `silent`: with its machine.
@@ -267,6 +270,13 @@ impl World {
             self.publish(&ended);
         }
         self.kill_executor(number, false);
+    }
+
+    fn give_sign_of_life(&mut self, number: u32) {
+        let Some(machine) = self.executors.get_mut(&number) else { return };
+        machine.executor.connections.values_mut().for_each(|connection| connection.offered = None);
+        self.executor_talks(number);
+        self.later_at_executor(number, SIGN_OF_LIFE_EVERY, move |world| world.give_sign_of_life(number));
     }
 
     fn remind(&mut self, number: u32) {

@@ -267,6 +267,7 @@ impl World {
     pub(super) fn break_stream(&mut self, number: u64, at_executor: bool) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         tracing::info!(target: "sim", "the stream of executor-{} to scheduler-{} breaks", stream.executor, stream.scheduler);
+        self.history.stream_given_up = true;
         let (executor, scheduler) = (stream.executor, stream.scheduler);
         if at_executor {
             self.at_executor(executor, move |world| world.executor_hears(executor, number, Down::Closed));
