@@ -49,6 +49,11 @@ impl Owners {
             && self.ended.get(job).is_none_or(|ended| *ended < revision)
     }
 
+    /// True if a lower fencing token was heard for the job, and none as high as this.
+    pub(crate) fn is_new(&self, job: &JobId, revision: u64) -> bool {
+        self.owners.get(job).is_some_and(|owner| owner.revision < revision)
+    }
+
     /// Who gets the outcomes of the job's tasks.
     pub(crate) fn scheduler(&self, job: &JobId) -> Option<&Scheduler> {
         self.owners.get(job).map(|owner| &owner.scheduler)

@@ -122,6 +122,11 @@ impl Tasks {
             span: launch.traceparent.parse().ok(),
         };
         let mut state = self.0.state.lock();
+        if state.owners.is_new(&checked.job, launch.owner_revision) {
+            // An owner that has not asked what is here does not count on it, and may use its attempts' numbers again.
+            self.free(&checked.job, state);
+            state = self.0.state.lock();
+        }
         if !state.owners.obey(&checked.job, scheduler, launch.owner_revision) {
             return Ok(vec![]);
         }

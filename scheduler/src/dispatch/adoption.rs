@@ -118,6 +118,12 @@ impl Actor {
         self.settle_if_told(&id, clock::now());
     }
 
+    /// True if an executor has yet to tell what it has of a job that is taken over.
+    pub(super) fn awaits(&self, id: &JobId, executor: &ExecutorId) -> bool {
+        let adoption = self.jobs.get(id).and_then(|job| job.adoption.as_ref());
+        adoption.is_some_and(|adoption| adoption.waiting.contains(executor))
+    }
+
     /// An executor that has told what it has of a job that is taken over has this, too, since then.
     pub(super) fn holds_since(&mut self, id: &JobId, task: TaskId, executor: &ExecutorId) {
         let Some(job) = self.jobs.get_mut(id).filter(|job| job.graph.holds(task, executor)) else { return };

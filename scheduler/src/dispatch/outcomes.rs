@@ -17,7 +17,10 @@ impl Actor {
     pub(super) fn outcomes(&mut self, executor: &ExecutorId, stream: u64, report: OutcomeReport) {
         let durable = self.journal_has_room(report.outcomes.len() + 1);
         for outcome in report.outcomes {
-            if let Some((id, task)) = outcome.key.as_ref().and_then(parse_key) {
+            // What is reported to an earlier owner, as this process may have been, comes again with all that is there.
+            if let Some((id, task)) =
+                outcome.key.as_ref().and_then(parse_key).filter(|(id, _)| !self.awaits(id, executor))
+            {
                 self.outcome(executor, &id, task, outcome, durable);
             }
         }

@@ -397,7 +397,8 @@ impl JobGraph {
         }
     }
 
-    fn restart(&mut self, id: StageId, actions: &mut Vec<Action>) {
+    /// All of a stage is made anew, with everything that has read it.
+    pub(super) fn restart(&mut self, id: StageId, actions: &mut Vec<Action>) {
         self.stop_tasks(id, actions);
         let stage = &mut self.stages[index(id)];
         stage.freed = false;

@@ -72,7 +72,9 @@ impl JobGraph {
         // After a complete result, only that result's loss can have made more of it run.
         self.status = Status::Running;
         let stage = &self.stages[index(task.stage)];
-        if stage.freed {
+        if stage.freed && stage.spec.indeterminate {
+            self.restart(task.stage, &mut vec![]);
+        } else if stage.freed {
             self.remake(task.stage);
         } else if done {
             self.lose(task.stage, task.task, &mut vec![]);

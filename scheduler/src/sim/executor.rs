@@ -252,13 +252,15 @@ impl Executor {
             connection.slots_received += launch.tasks.iter().map(|task| u64::from(task.slots)).sum::<u64>();
             connection.offered = None;
         }
+        let unasked = self.owners.get(&job).is_some_and(|owner| owner.revision < launch.owner_revision);
+        let mut effects = if unasked { self.free_job(&job) } else { vec![] };
         if !self.obey(&job, scheduler, launch.owner_revision) {
-            return vec![];
+            return effects;
         }
         if launch.plan.is_some() {
             self.plans.insert((job.clone(), stage), ());
         }
-        let (mut effects, mut back) = (vec![], vec![]);
+        let mut back = vec![];
         for slice in launch.tasks {
             let key = (job.clone(), TaskId { stage, task: slice.task, attempt: slice.attempt });
             if let Some(running) = self.running.get(&key) {
