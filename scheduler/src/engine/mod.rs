@@ -417,6 +417,7 @@ impl Engine {
 
     async fn write_failure(&self, id: &JobId, mut record: JobRecord, owner_revision: u64, error: &Error) {
         record.set_status(JobStatus::Failed);
+        record.result_held = false;
         record.ended_micros = records::now_micros();
         record.error_code = error.code().as_str().to_owned();
         record.error = error.message().to_owned();

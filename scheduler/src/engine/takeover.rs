@@ -42,16 +42,27 @@ impl Engine {
                 self.parts.dispatcher.fenced(job.clone(), owner.mod_revision.saturating_sub(1)).await?;
                 let record: OwnerRecord = records::decode(&owner)?;
                 let here = self.parts.dispatcher.watch(job.clone()).await?.is_some();
-                if record.scheduler_id == self.parts.scheduler.as_str() && !here {
-                    return self.go_on(job, owner.mod_revision).await;
+                if record.scheduler_id != self.parts.scheduler.as_str() || here || self.ended_since(job, &owner).await?
+                {
+                    return Ok(());
                 }
-                Ok(())
+                self.go_on(job, owner.mod_revision).await
             }
             None => {
                 self.parts.dispatcher.fenced(job.clone(), u64::MAX).await?;
                 self.claim(job).await
             }
         }
+    }
+
+    /// True if a job that is not here (any more) has ended since its owner was read.
+    async fn ended_since(&self, job: &JobId, owner: &Entry) -> Result<bool> {
+        if self.parts.dispatcher.is_ending(job.clone()).await? {
+            return Ok(true);
+        }
+        // Its end, if there was one, is in the store by now.
+        let now = self.parts.store.get(&records::owner_key(job)).await?;
+        Ok(now.is_none_or(|now| now.mod_revision != owner.mod_revision))
     }
 
     /// The jobs that this scheduler believes to own.

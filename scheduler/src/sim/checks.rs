@@ -169,13 +169,13 @@ impl World {
         left.or_else(|| self.jobs_held())
     }
 
-    /// No task runs twice where nothing happened but to schedulers, unless it may answer differently, or its job fails:
-    /// with the scheduler that has found that out, and not yet written it, this is lost.
+    /// No task runs twice where nothing happened but to schedulers, unless it may answer differently, or its job was stopped:
+    /// with the scheduler that has stopped it, and not yet written so, this is lost.
     pub(super) fn repeated(&self) -> Result<(), String> {
         let lost = !self.plan.executors_are_well || self.history.stream_given_up;
-        let fails = |job: &JobId| self.works.get(job).is_some_and(|work| work.wrong.is_some());
+        let ran_to_its_end = |job: &JobId| self.clients.iter().any(|client| client.only_waits_for(job));
         let mut repeated = self.history.repeated();
-        match repeated.find(|(job, ..)| self.is_fixed(job) && !fails(job)).filter(|_| !lost) {
+        match repeated.find(|(job, ..)| self.is_fixed(job) && ran_to_its_end(job)).filter(|_| !lost) {
             Some(task) => Err(format!("task {task:?} has run twice, and no executor was lost")),
             None => Ok(()),
         }

@@ -85,6 +85,12 @@ impl Client {
         }
     }
 
+    /// True if nothing could stop this job, and its client has its answer.
+    pub(super) fn only_waits_for(&self, job: &JobId) -> bool {
+        let answered = matches!(self.outcome, Some(Outcome::Answered));
+        self.job.as_ref() == Some(job) && answered && !self.cancelling && self.manner.deadline.is_none()
+    }
+
     /// Who waits for what, in words.
     pub(super) fn told(&self) -> String {
         format!("{:?}, job {:?}, {} rows", self.manner, self.job, self.rows.len())
