@@ -7,7 +7,7 @@ use super::datafusion::DataFusion;
 use super::options::{BenchOptions, EngineKind};
 use super::process::Process;
 use super::report::ProcessReport;
-use super::springald::{Cluster, Store};
+use super::springald::{Cluster, Events, Store};
 use super::statement::{Outcome, Statement};
 use crate::error::Result;
 
@@ -22,13 +22,16 @@ impl Engine {
     pub(super) async fn start(kind: EngineKind, options: &BenchOptions) -> Result<Self> {
         match kind {
             EngineKind::Springald => Self::start_springald(Store::Etcd, options).await,
+            EngineKind::SpringaldSilent => {
+                Ok(Self::Springald(Box::new(Cluster::start(Store::Etcd, Events::None, options).await?)))
+            }
             EngineKind::DataFusion => Ok(Self::DataFusion(Box::new(DataFusion::start(options)?))),
         }
     }
 
     /// Starts Springald over a store.
     pub(super) async fn start_springald(store: Store, options: &BenchOptions) -> Result<Self> {
-        Ok(Self::Springald(Box::new(Cluster::start(store, options).await?)))
+        Ok(Self::Springald(Box::new(Cluster::start(store, Events::AsUsual, options).await?)))
     }
 
     /// Makes a table of a Parquet file, or of the directory of them.

@@ -72,6 +72,10 @@ impl BenchOptions {
 pub enum EngineKind {
     /// A cluster of this program's processes over etcd.
     Springald,
+    /// The same without its events, to see what they cost.
+    #[value(name = "springald-silent")]
+    #[serde(rename = "springald-silent")]
+    SpringaldSilent,
     /// DataFusion in one process, as it comes.
     #[value(name = "datafusion")]
     DataFusion,
@@ -81,6 +85,7 @@ impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Springald => "springald",
+            Self::SpringaldSilent => "springald-silent",
             Self::DataFusion => "datafusion",
         })
     }

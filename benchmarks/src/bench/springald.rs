@@ -27,8 +27,8 @@ use crate::{demo, rest};
 const CLUSTER: &str = "bench";
 
 /// What a process needs so that its addresses can be read from its log.
-const COMMON: [&str; 8] =
-    ["--telemetry-port", "0", "--log", "info", "--set", "telemetry.log_format=json", "--set", "telemetry.log_file="];
+const COMMON: [&str; 6] =
+    ["--telemetry-port", "0", "--set", "telemetry.log_format=json", "--set", "telemetry.log_file="];
 
 /// Free ports for the services of a scheduler.
 const PORTS: [&str; 6] = ["--flight-sql-port", "0", "--control-port", "0", "--rest-port", "0"];
@@ -45,6 +45,24 @@ pub(super) enum Store {
     Etcd,
 }
 
+/// Which events the processes write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Events {
+    /// Those of a cluster whose operator has set nothing.
+    AsUsual,
+    /// None but those that tell its addresses.
+    None,
+}
+
+impl Events {
+    fn arguments(self) -> [&'static str; 2] {
+        match self {
+            Self::AsUsual => ["--log", "info"],
+            Self::None => ["--log", "off,springald_scheduler::server=info"],
+        }
+    }
+}
+
 /// A running cluster with a session.
 pub(super) struct Cluster {
     client: Client,
@@ -54,10 +72,10 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts a cluster and waits until all its executors take tasks.
-    pub(super) async fn start(store: Store, options: &BenchOptions) -> Result<Self> {
+    pub(super) async fn start(store: Store, events: Events, options: &BenchOptions) -> Result<Self> {
         match store {
-            Store::Embedded => Self::start_standalone(options).await,
-            Store::Etcd => Self::start_cluster(options).await,
+            Store::Embedded => Self::start_standalone(events, options).await,
+            Store::Etcd => Self::start_cluster(events, options).await,
         }
     }
 
@@ -82,25 +100,26 @@ impl Cluster {
         &self.processes
     }
 
-    async fn start_standalone(options: &BenchOptions) -> Result<Self> {
+    async fn start_standalone(events: Events, options: &BenchOptions) -> Result<Self> {
         let launch = Launch::own("standalone")?.args(["standalone"]).args(COMMON).args(PORTS);
-        let launch = launch.args(["--executors", &options.executors.to_string()]);
+        let launch = launch.args(events.arguments()).args(["--executors", &options.executors.to_string()]);
         let mut process = resources(launch, options).start()?;
         let addresses = Addresses::of(&mut process).await?;
         wait_for_executors(&mut process, &addresses.rest, options.executors).await?;
         Ok(Self { client: addresses.connect().await?, processes: vec![process] })
     }
 
-    async fn start_cluster(options: &BenchOptions) -> Result<Self> {
+    async fn start_cluster(events: Events, options: &BenchOptions) -> Result<Self> {
         let (etcd, url) = etcd::start().await?;
         let place = ["--etcd", &url, "--cluster", CLUSTER];
         let launch = Launch::own("scheduler")?.args(["scheduler"]).args(place).args(COMMON).args(PORTS);
-        let mut scheduler = launch.start()?;
+        let mut scheduler = launch.args(events.arguments()).start()?;
         let addresses = Addresses::of(&mut scheduler).await?;
         let mut processes = Vec::new();
         for number in 1..=options.executors {
             let launch = Launch::own(format!("executor {number}"))?.args(["executor"]).args(place).args(COMMON);
-            processes.push(resources(launch.args(["--exchange-port", "0"]), options).start()?);
+            let launch = launch.args(events.arguments()).args(["--exchange-port", "0"]);
+            processes.push(resources(launch, options).start()?);
         }
         let ready = wait_for_executors(&mut scheduler, &addresses.rest, options.executors).await;
         for executor in &mut processes {

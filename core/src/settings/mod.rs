@@ -215,6 +215,10 @@ pub struct TelemetrySettings {
     pub log_format: String,
     /// File that events are appended to; empty: standard output.
     pub log_file: PathBuf,
+    /// Bytes after which that file is set aside (as `<log_file>.1`) and a new one begun; 0: never.
+    pub log_file_bytes: ByteSize,
+    /// Files set aside that are kept, at least one; the oldest is dropped.
+    pub log_files: u32,
     /// Most memory for events that wait to be written; past it they are dropped, and counted.
     pub event_buffer: ByteSize,
     /// What events and traces show of SQL: `full`, `redacted` (`?` for every literal), or `off`. Secrets are never shown.
@@ -237,6 +241,8 @@ impl Default for TelemetrySettings {
             log: "info".to_owned(),
             log_format: "auto".to_owned(),
             log_file: PathBuf::new(),
+            log_file_bytes: ByteSize::mib(256),
+            log_files: 4,
             event_buffer: ByteSize::mib(16),
             sql: "full".to_owned(),
             sql_bytes: ByteSize(4096),

@@ -14,12 +14,12 @@ mod layer;
 mod line;
 mod metrics;
 mod process;
+mod rotation;
 mod server;
 mod text;
 pub mod trace;
 mod writer;
 
-use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -33,6 +33,7 @@ pub use server::{Health, TelemetryServer, collect_metrics};
 use crate::error::{Error, ErrorCode, Result};
 use crate::settings::TelemetrySettings;
 use process::{Process, SqlShown};
+use rotation::RotatingFile;
 use text::TextLayer;
 use trace::Exporter;
 
@@ -104,7 +105,7 @@ fn sink(settings: &TelemetrySettings) -> Result<Box<dyn Write + Send>> {
         return Ok(Box::new(std::io::stdout()));
     }
     let path = &settings.log_file;
-    let file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+    let file = RotatingFile::open(path, settings.log_file_bytes.0, settings.log_files).map_err(|error| {
         Error::new(ErrorCode::Invalid, format!("telemetry.log_file: cannot open {}", path.display())).with_source(error)
     })?;
     Ok(Box::new(file))

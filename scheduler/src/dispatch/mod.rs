@@ -34,6 +34,7 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId, TaskId};
 use springald_proto::control::{ExecutorMessage, Hello, SchedulerMessage};
 use springald_proto::records::JobRecord;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use adoption::AdoptedJob;
@@ -306,10 +307,14 @@ impl Dispatcher {
         self.tell(Command::ResultSent { job }).await
     }
 
-    /// The client went away before it had all of the result. Callable from a destructor: drops the word when the actor
-    /// is overwhelmed, and the result's retention time ends the job then.
+    /// The client went away before it had all of the result. Callable from a destructor: when the actor is overwhelmed, the
+    /// word waits for room on the runtime.
     pub fn result_abandoned(&self, job: JobId) {
-        let _ = self.commands.try_send(Command::ResultAbandoned { job });
+        let sent = self.commands.try_send(Command::ResultAbandoned { job });
+        if let (Err(mpsc::error::TrySendError::Full(word)), Ok(runtime)) = (sent, Handle::try_current()) {
+            let commands = self.commands.clone();
+            runtime.spawn(async move { commands.send(word).await });
+        }
     }
 
     pub(crate) async fn tell(&self, command: Command) -> Result<()> {
