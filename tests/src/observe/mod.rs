@@ -10,6 +10,9 @@ mod load;
 mod options;
 mod report;
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +34,11 @@ use crate::{tpch, workspace};
 /// the disk for each of them takes some hundreds.
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(180);
 const LEAST_PER_SECOND: u64 = 200;
+
+/// Pause between two looks at what has arrived.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Where some may be lost: after so many looks without a new one, it is all that comes.
+const LOOKS_WITHOUT_A_CHANGE: u32 = 30;
 
 /// Why there is no report.
 #[derive(Debug)]
@@ -138,13 +146,15 @@ impl Stack {
         let loss = query("loss.sql");
         let since = ("since", "2020-01-01 00:00:00");
         let mut earlier = (u64::MAX, 0);
+        let mut lines = Lines::default();
         let (written, rows) = eventually("the events arrive", deadline, async || {
-            let written = lines(&self.directory.join("events"))?;
+            tokio::time::sleep(LOOK_EVERY).await;
+            let written = lines.of(&self.directory.join("events"))?;
             let rows = self.clickhouse.rows(&loss, &[since]).await;
             let arrived = sum(&rows, "arrived");
             // Asked so often in a row without a change: it is all that comes.
             earlier = if earlier.0 == arrived { (arrived, earlier.1 + 1) } else { (arrived, 0) };
-            if may_lose && earlier.1 >= 500 {
+            if may_lose && earlier.1 >= LOOKS_WITHOUT_A_CHANGE {
                 return Ok((written, rows));
             }
             same("arrived", arrived, written).map(|()| (written, rows))
@@ -177,15 +187,25 @@ fn query(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Lines of all files of a folder.
-fn lines(folder: &Path) -> Result<u64, String> {
-    let mut lines = 0;
-    for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
-        let bytes =
-            std::fs::read(entry.map_err(|error| error.to_string())?.path()).map_err(|error| error.to_string())?;
-        lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+/// Counts lines of files that grow: each byte is read once.
+#[derive(Default)]
+struct Lines(HashMap<PathBuf, (u64, u64)>);
+
+impl Lines {
+    /// Lines of all files of a folder.
+    fn of(&mut self, folder: &Path) -> Result<u64, String> {
+        let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
+        for entry in entries {
+            let path = entry.map_err(|error| error.to_string())?.path();
+            let (read, lines) = self.0.entry(path.clone()).or_default();
+            let mut file = File::open(&path).map_err(|error| error.to_string())?;
+            file.seek(SeekFrom::Start(*read)).map_err(|error| error.to_string())?;
+            let mut bytes = vec![];
+            *read += file.read_to_end(&mut bytes).map_err(|error| error.to_string())? as u64;
+            *lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        Ok(self.0.values().map(|(_, lines)| lines).sum())
     }
-    Ok(lines)
 }
 
 fn vector() -> Option<PathBuf> {
