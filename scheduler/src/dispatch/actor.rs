@@ -224,6 +224,8 @@ impl Actor {
                 self.peers.forget_stage(id, stage);
                 self.peers.broadcast(&Message::FreeStage(FreeStage { job_id, stage: stage.0, owner_revision }));
             }
+            // While executors tell what they have, where the result lies is not known yet: it is finished after that.
+            Action::Finish if self.jobs.get(id).is_some_and(|job| job.adoption.is_some()) => {}
             Action::Finish => self.finish(id),
             Action::Fail { code, message } => self.fail(id, code, message),
         }
