@@ -217,7 +217,7 @@ pub struct TelemetrySettings {
     pub log_file: PathBuf,
     /// Bytes after which that file is set aside (as `<log_file>.1`) and a new one begun; 0: never.
     pub log_file_bytes: ByteSize,
-    /// Files set aside that are kept, at least one; the oldest is dropped.
+    /// Files set aside that are kept, from 1 to 100; the oldest is dropped.
     pub log_files: u32,
     /// Most memory for events that wait to be written; past it they are dropped, and counted.
     pub event_buffer: ByteSize,

@@ -7,6 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// Files that are kept at most: each is looked for when one is set aside.
+const MOST_KEPT: u32 = 100;
+
 /// Appends to a file until it has so many bytes, and then to a new one of that name.
 pub(super) struct RotatingFile {
     path: PathBuf,
@@ -28,7 +31,7 @@ impl RotatingFile {
     pub(super) fn open(path: &Path, limit: u64, keep: u32) -> io::Result<Self> {
         let file = append_to(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), limit, keep: keep.max(1), file, size, between_lines: true })
+        Ok(Self { path: path.to_owned(), limit, keep: keep.clamp(1, MOST_KEPT), file, size, between_lines: true })
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
