@@ -9,6 +9,7 @@ mod roles;
 use std::process::ExitCode;
 
 use clap::Parser;
+use springald_core::compute::STACK_BYTES;
 use springald_core::error::Error;
 use springald_core::secrets;
 use springald_core::telemetry::{self, events::names};
@@ -19,7 +20,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     allocator::keep_freed_memory();
     let cli = cli::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Schedulers plan on these threads, and executors decode plans: by recursion, one level for each link of a chain like
+    // `a = 1 OR a = 2 OR …`. The longest ones that are taken need about a third of this stack.
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("springald: cannot start its threads: {error}");

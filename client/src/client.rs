@@ -232,9 +232,38 @@ impl Client {
 /// True if a statement can be submitted twice without harm: it only reads.
 fn is_repeatable(sql: &str) -> bool {
     const READING: [&str; 9] = ["select", "with", "values", "table", "from", "show", "describe", "desc", "explain"];
-    let start = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    let start = without_comments(sql);
     let word = start.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
     READING.iter().any(|reading| word.eq_ignore_ascii_case(reading))
+}
+
+/// The text from its first word on: white space, brackets and comments before it say nothing.
+fn without_comments(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once('\n').map_or("", |(_, after)| after);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            rest = after_block(comment);
+        } else {
+            return rest;
+        }
+    }
+}
+
+/// What stands behind a block comment, whose beginning is taken off; comments may be nested.
+fn after_block(text: &str) -> &str {
+    let (mut rest, mut open) = (text, 1);
+    while open > 0 {
+        let Some(at) = rest.find(['*', '/']) else { return "" };
+        (rest, open) = match rest.get(at..at + 2) {
+            Some("*/") => (&rest[at + 2..], open - 1),
+            Some("/*") => (&rest[at + 2..], open + 1),
+            _ => (&rest[at + 1..], open),
+        };
+    }
+    rest
 }
 
 impl std::fmt::Debug for Client {
@@ -252,7 +281,10 @@ mod tests {
         for sql in ["SELECT 1", " (select 1)", "with a as (select 1) select * from a", "EXPLAIN ANALYZE SELECT 1"] {
             assert!(is_repeatable(sql), "{sql}");
         }
-        for sql in ["CREATE VIEW a AS SELECT 1", "DROP TABLE selected", "SET a = 1", "", "-- select"] {
+        for sql in ["-- q1\nSELECT 1", "/* a /* b */ c **/ ( -- d\n select 1)", "/**/TABLE t"] {
+            assert!(is_repeatable(sql), "{sql}");
+        }
+        for sql in ["CREATE VIEW a AS SELECT 1", "DROP TABLE selected", "SET a = 1", "", "-- select", "/* select"] {
             assert!(!is_repeatable(sql), "{sql}");
         }
     }

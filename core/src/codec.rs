@@ -1,4 +1,19 @@
-//! Stage plans as bytes: DataFusion's protobuf encoding with the exchange operators added.
+//! Stage plans as bytes: DataFusion's protobuf encoding, with the exchange operators added, and what it leaves out of
+//! its own operators.
+//!
+//! ```text
+//!   operator ─encoding─▶ DataFusion's node ─────────────▶ operator
+//!                        our node ─────────────decoding─▶ exchange operator
+//!                        our node [ DataFusion's node ] ▶ operator, with what DataFusion left out (scans, limits)
+//! ```
+//!
+//! Both ends have the same tree of operators: nothing is added to it for the way.
+
+mod encoding;
+mod limits;
+mod scans;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -6,25 +21,23 @@ use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion_proto::bytes::{
-    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_proto_converter,
 };
 use datafusion_proto::physical_plan::from_proto::parse_protobuf_partitioning;
-use datafusion_proto::physical_plan::to_proto::serialize_partitioning;
 use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf;
 use prost::Message;
-use springald_proto::exchange::{
-    ExchangeNode, KeyColumns, ReaderNode, RuntimeFilterNode, WriterNode, exchange_node::Node,
-};
+use springald_proto::exchange::{ExchangeNode, ReaderNode, RuntimeFilterNode, WriterNode, exchange_node::Node};
 
+use self::encoding::Encoder;
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::ids::StageId;
 
 /// Encodes a stage's plan. Fails where DataFusion cannot encode an operator or expression of it.
 pub fn encode_plan(plan: Arc<dyn ExecutionPlan>) -> Result<bytes::Bytes> {
-    physical_plan_to_bytes_with_extension_codec(plan, &PlanCodec)
+    physical_plan_to_bytes_with_proto_converter(plan, &PlanCodec, &Encoder)
 }
 
 /// Decodes a stage's plan with the functions that `context` knows.
@@ -32,7 +45,7 @@ pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn Execut
     physical_plan_from_bytes_with_extension_codec(bytes, context, &PlanCodec)
 }
 
-/// Adds [`ExchangeReaderExec`], [`ExchangeWriterExec`] and [`RuntimeFilterExec`] to what DataFusion can encode.
+/// Decodes what [`Encoder`] adds to what DataFusion can encode.
 #[derive(Debug)]
 struct PlanCodec;
 
@@ -51,53 +64,21 @@ impl PhysicalExtensionCodec for PlanCodec {
             (Some(Node::Reader(reader)), []) => decode_reader(&reader, &context, converter),
             (Some(Node::Writer(writer)), [input]) => decode_writer(&writer, input, &context, converter),
             (Some(Node::Filter(filter)), [input]) => decode_filter(&filter, input),
-            _ => internal_err!("an exchange operator has the wrong number of inputs"),
+            (Some(Node::Scan(scan)), [input]) => scans::restore(&scan, input),
+            (Some(Node::Limit(limit)), [input]) => limits::restore(&limit, input),
+            _ => internal_err!("an operator of ours is unknown, or has the wrong number of inputs"),
         }
     }
 
+    /// Comes by here only with what nobody can encode.
     fn try_encode(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        buffer: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
+        _buffer: &mut Vec<u8>,
+        _converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let node = if let Some(reader) = plan.downcast_ref::<ExchangeReaderExec>() {
-            let schema: datafusion_proto::protobuf::Schema = plan.schema().as_ref().try_into()?;
-            Node::Reader(ReaderNode {
-                stage: reader.stage().0,
-                schema: schema.encode_to_vec(),
-                partitioning: encode_partitioning(plan.properties().output_partitioning(), self, converter)?,
-                broadcast: reader.broadcast(),
-                input_partitions: reader.input_partitions() as u32,
-            })
-        } else if let Some(writer) = plan.downcast_ref::<ExchangeWriterExec>() {
-            let partitioning = match writer.partitioning() {
-                Some(partitioning) => encode_partitioning(partitioning, self, converter)?,
-                None => vec![],
-            };
-            let keys = writer.keys().iter().map(|columns| KeyColumns { columns: encode_columns(columns) });
-            Node::Writer(WriterNode { partitioning, keys: keys.collect() })
-        } else if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
-            Node::Filter(RuntimeFilterNode {
-                stage: filter.stage().0,
-                partition: filter.partition(),
-                columns: encode_columns(filter.columns()),
-            })
-        } else {
-            return internal_err!("operator {} cannot be sent to executors", plan.name());
-        };
-        ExchangeNode { node: Some(node) }
-            .encode(buffer)
-            .map_err(|error| internal_datafusion_err!("cannot encode an exchange operator: {error}"))
+        internal_err!("operator {} cannot be sent to executors", plan.name())
     }
-}
-
-fn encode_partitioning(
-    partitioning: &Partitioning,
-    codec: &PlanCodec,
-    converter: &dyn PhysicalProtoConverterExtension,
-) -> Result<Vec<u8>> {
-    Ok(serialize_partitioning(partitioning, codec, converter)?.encode_to_vec())
 }
 
 fn decode_partitioning(
@@ -147,10 +128,6 @@ fn decode_writer(
 fn decode_filter(filter: &RuntimeFilterNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let columns = decode_columns(&filter.columns, input)?;
     Ok(Arc::new(RuntimeFilterExec::new(Arc::clone(input), columns, StageId(filter.stage), filter.partition)))
-}
-
-fn encode_columns(columns: &[usize]) -> Vec<u32> {
-    columns.iter().map(|column| *column as u32).collect()
 }
 
 /// Columns of a key, which must be among those of the input.

@@ -4,8 +4,8 @@
 //! what the user can change, and the cause. Whether work is tried again is decided by [`FailureClass`] alone,
 //! never by looking at message text.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use datafusion::error::DataFusionError;
 
@@ -236,7 +236,12 @@ pub fn find_source<'a, T: std::error::Error + 'static>(error: &'a (dyn std::erro
         if let Some(found) = current.downcast_ref::<T>() {
             return Some(found);
         }
-        next = current.source();
+        // What an I/O error is made of is not its source: it speaks for it.
+        let within = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match within {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => current.source(),
+        };
     }
     None
 }
@@ -255,20 +260,31 @@ fn code_of(error: &DataFusionError) -> ErrorCode {
 
 /// How a failure inside a task is to be handled.
 pub fn classify(error: &DataFusionError) -> FailureClass {
-    if let Some(lost) = find_source::<InputLost>(error) {
-        let _: &InputLost = lost;
+    if find_source::<InputLost>(error).is_some() {
         return FailureClass::InputLost;
     }
-    match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => FailureClass::OutOfMemory,
-        DataFusionError::ObjectStore(source) if !is_missing(source) => FailureClass::Transient,
-        DataFusionError::IoError(_) => FailureClass::Transient,
-        _ => FailureClass::Fatal,
+    if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
+        return FailureClass::OutOfMemory;
     }
+    // Readers of files wrap what a store says in errors of their own. A store's error comes before what caused it.
+    let may_pass = match (find_source::<object_store::Error>(error), find_source::<io::Error>(error)) {
+        (Some(store), _) => store_may_recover(store),
+        (None, Some(system)) => system_may_recover(system),
+        (None, None) => false,
+    };
+    if may_pass { FailureClass::Transient } else { FailureClass::Fatal }
 }
 
-fn is_missing(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::NotFound { .. } | object_store::Error::PermissionDenied { .. })
+/// Everything else that a store says of a file is said again the next time.
+fn store_may_recover(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. } | object_store::Error::JoinError { .. })
+}
+
+/// False if what was read makes no sense. All other troubles (connections, disks, missing scratch files) are those of
+/// one moment or one node.
+fn system_may_recover(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof, Unsupported};
+    !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof | Unsupported)
 }
 
 /// A piece of a stage's output that a reader could not fetch: which task wrote it, and where it was.
@@ -281,4 +297,62 @@ pub struct InputLost {
     pub executor: crate::ids::ExecutorId,
     /// What the fetch said.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::error::ArrowError;
+    use datafusion::parquet::errors::ParquetError;
+
+    use super::*;
+
+    /// The ways in which readers of files pass on what a store says.
+    const READERS: [fn(object_store::Error) -> DataFusionError; 4] = [
+        |store| DataFusionError::ObjectStore(Box::new(store)),
+        |store| DataFusionError::ParquetError(Box::new(ParquetError::from(store))).context("reading a page"),
+        |store| ArrowError::ExternalError(Box::new(DataFusionError::ObjectStore(Box::new(store)))).into(),
+        |store| DataFusionError::IoError(io::Error::other(DataFusionError::ObjectStore(Box::new(store)))),
+    ];
+
+    #[test]
+    fn given_a_store_that_breaks_off_when_its_error_is_classified_then_it_may_pass_whatever_reader_it_came_through() {
+        for reader in READERS {
+            let error = reader(object_store::Error::Generic { store: "S3", source: "connection closed".into() });
+            assert_eq!(classify(&error), FailureClass::Transient, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn given_a_store_that_refuses_when_its_error_is_classified_then_it_is_final() {
+        let path = || "a.parquet".to_owned();
+        let refusals: [fn(String) -> object_store::Error; 3] = [
+            |path| object_store::Error::NotFound { path, source: "404".into() },
+            |path| object_store::Error::PermissionDenied { path, source: "403".into() },
+            |path| object_store::Error::Precondition { path, source: "it has changed".into() },
+        ];
+        for (reader, refusal) in READERS.into_iter().flat_map(|reader| refusals.map(|refusal| (reader, refusal))) {
+            let error = reader(refusal(path()));
+            assert_eq!(classify(&error), FailureClass::Fatal, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn given_errors_of_input_and_output_when_classified_then_only_those_of_what_was_read_are_final() {
+        let class = |kind: io::ErrorKind| classify(&ArrowError::from(io::Error::from(kind)).into());
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::StorageFull, io::ErrorKind::NotFound] {
+            assert_eq!(class(kind), FailureClass::Transient, "{kind}");
+        }
+        for kind in [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput, io::ErrorKind::UnexpectedEof] {
+            assert_eq!(class(kind), FailureClass::Fatal, "{kind}");
+        }
+    }
+
+    #[test]
+    fn given_errors_of_the_query_itself_when_classified_then_trying_again_is_no_use() {
+        let malformed = DataFusionError::ParquetError(Box::new(ParquetError::General("no magic number".to_owned())));
+        for error in [DataFusionError::Execution("division by zero".to_owned()), malformed] {
+            assert_eq!(classify(&error), FailureClass::Fatal, "{error:?}");
+        }
+        assert_eq!(classify(&DataFusionError::ResourcesExhausted(String::new())), FailureClass::OutOfMemory);
+    }
 }

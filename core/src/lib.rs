@@ -6,6 +6,7 @@
 
 pub mod ballista;
 pub mod codec;
+pub mod compute;
 pub mod error;
 pub mod exchange;
 pub mod ids;
@@ -13,3 +14,4 @@ pub mod object_stores;
 pub mod secrets;
 pub mod settings;
 pub mod telemetry;
+pub mod text;

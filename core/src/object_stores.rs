@@ -8,8 +8,13 @@
 //! http(s)://host       ──▶ no credentials
 //! ```
 //!
+//! A request lasts for as long as the store goes on answering, however long that takes (`silence`): files are read as
+//! fast as their rows are wanted.
+//!
 //! Schedulers (which list files) and executors (which read them) use the same registry, so a location works on both
 //! or on neither. Credentials come from a process's environment only: never from SQL, a plan, or the state store.
+
+mod silence;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +26,11 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use parking_lot::RwLock;
 use url::{Position, Url};
 
+use self::silence::SilenceLimit;
 use crate::error::{Error, ErrorCode, Result};
 
 /// The schemes a location may have, for messages.
@@ -33,8 +39,15 @@ pub const SCHEMES: &str = "file://, s3://, gs://, az://, http:// or https://";
 /// Most stores kept open at one time. They are a cache: past this all are closed, and built again when needed.
 const MAX_STORES: usize = 256;
 
-/// How long a store is asked again after failures that may pass.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after its beginning a request is made again, or gone on with, after failures that may pass. Long, because
+/// files are read for long; what bounds the time for which a store is asked in vain is the number of tries.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Most tries after the first, for one request.
+const MAX_RETRIES: usize = 10;
+
+/// Longest time without a byte of an answer that is waited for.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
 
 /// A registry that builds stores on first use. One per process, so that connections are shared.
 pub fn registry() -> Arc<dyn ObjectStoreRegistry> {
@@ -138,14 +151,26 @@ fn build(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     check_url(url)?;
     let kind = Kind::of(url).ok_or_else(|| unknown_scheme(url))?;
     let root = &url[..Position::BeforePath];
-    let retry = RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+    let retry =
+        RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, backoff: BackoffConfig::default() };
+    let limit = SilenceLimit(MAX_SILENCE);
     let built: object_store::Result<Arc<dyn ObjectStore>> = match kind {
-        Kind::S3 => AmazonS3Builder::from_env().with_url(root).with_retry(retry).build().map(shared),
-        Kind::Google => GoogleCloudStorageBuilder::from_env().with_url(root).with_retry(retry).build().map(shared),
-        Kind::Azure => MicrosoftAzureBuilder::from_env().with_url(root).with_retry(retry).build().map(shared),
+        Kind::S3 => {
+            let builder = AmazonS3Builder::from_env().with_url(root);
+            builder.with_retry(retry).with_http_connector(limit).build().map(shared)
+        }
+        Kind::Google => {
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(root);
+            builder.with_retry(retry).with_http_connector(limit).build().map(shared)
+        }
+        Kind::Azure => {
+            let builder = MicrosoftAzureBuilder::from_env().with_url(root);
+            builder.with_retry(retry).with_http_connector(limit).build().map(shared)
+        }
         Kind::Http => {
             let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
-            HttpBuilder::new().with_url(root).with_client_options(options).with_retry(retry).build().map(shared)
+            let builder = HttpBuilder::new().with_url(root).with_client_options(options);
+            builder.with_retry(retry).with_http_connector(limit).build().map(shared)
         }
     };
     built.map_err(|error| {

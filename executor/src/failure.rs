@@ -5,10 +5,11 @@ use std::io;
 
 use datafusion::error::DataFusionError;
 use springald_core::error::{Error, ErrorCode, FailureClass, InputLost, classify, find_source};
+use springald_core::text;
 use springald_proto::control;
 use tokio::task::JoinError;
 
-/// The failure of a task that ended with `error`.
+/// The failure of a task that ended with `error`. Of a message that quotes megabytes of data, the beginning has to do.
 pub(crate) fn failed(error: DataFusionError) -> control::Failed {
     let error = naming_settings(error);
     let class = class(&error);
@@ -22,7 +23,7 @@ pub(crate) fn failed(error: DataFusionError) -> control::Failed {
     control::Failed {
         class: proto_class(class).into(),
         code: error.code().as_str().to_owned(),
-        message: error.message().to_owned(),
+        message: text::head(error.message().to_owned(), text::FAILURE_BYTES),
         lost,
     }
 }
@@ -119,6 +120,16 @@ mod tests {
         assert_eq!(failed.class(), control::FailureClass::InputLost);
         let lost = failed.lost.expect("whose");
         assert_eq!((lost.stage, lost.task, lost.attempt, lost.executor_id.as_str()), (3, 4, 5, "e-1"));
+    }
+
+    #[test]
+    fn given_an_error_that_quotes_a_large_value_when_reported_then_its_beginning_is() {
+        let error =
+            ArrowError::CastError(format!("Cannot cast string '{}' to value of Int64 type", "x".repeat(2 << 20)));
+        let failed = failed(error.into());
+        assert_eq!(failed.class(), control::FailureClass::Fatal);
+        assert!(failed.message.contains("Cannot cast string 'xxx"), "{}", failed.message);
+        assert!(failed.message.ends_with("bytes in all)") && failed.message.len() <= text::FAILURE_BYTES);
     }
 
     #[test]

@@ -16,7 +16,6 @@
 //! runs again, and when its output is needed no longer is the scheduler's matter.
 #![forbid(unsafe_code)]
 
-mod compute;
 mod exchange;
 mod failure;
 mod machine;
@@ -26,6 +25,7 @@ mod operators;
 mod owners;
 mod plans;
 mod pull;
+mod ready;
 mod scanned;
 mod server;
 mod slots;
@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use springald_core::compute::Compute;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
 use springald_core::settings::{ByteSize, ExecutorSettings};
@@ -52,12 +53,12 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use compute::Compute;
 use exchange::input::PieceReader;
 use exchange::store::{ExchangeStore, SpillArea};
 use memory::{ProcessPool, SpillBudget};
 use plans::Plans;
 use pull::{JOBS_GRACE, PullStatus, Supervisor};
+pub use ready::Readiness;
 use slots::Slots;
 use spill_dir::SpillDir;
 pub use stats::ExecutorStats;
@@ -122,7 +123,8 @@ impl Executor {
         let store = ExchangeStore::new(&pool, exchange_bytes(&settings, memory)?, area);
         let pool: Arc<dyn MemoryPool> = pool;
         let reader = PieceReader::new(id.clone(), store.clone(), &pool, settings.fetch_bytes_in_flight);
-        let compute = Compute::start(slots.total())?;
+        let compute = Compute::start(slots.total() as usize, "springald-task")
+            .map_err(|error| error.context("setting executor.slots"))?;
         let runner = TaskRunner {
             compute: compute.handle(),
             plans: Plans::new(runtime),
@@ -197,6 +199,11 @@ impl Executor {
     /// What the executor does and holds now.
     pub fn stats(&self) -> ExecutorStats {
         self.stats.now()
+    }
+
+    /// Tells whether the executor takes tasks, now and whenever it is asked later.
+    pub fn readiness(&self) -> Readiness {
+        Readiness { draining: self.tasks.draining(), status: Arc::clone(&self.stats.status) }
     }
 
     /// Returns when a scheduler wants this executor to drain and leave.

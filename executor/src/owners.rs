@@ -27,11 +27,13 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// True if `revision` is the highest fencing token heard for the job; then `scheduler` is its owner from now on, and
-    /// what was to be reported to an earlier one is forgotten: the new one asks for all there is.
+    /// what was to be reported to an earlier one is forgotten: the new one asks for all there is. Who is not obeyed (any
+    /// more) is told so: it may be cut off from the store, and hear it from nobody else.
     pub(crate) fn obey(&mut self, job: &JobId, scheduler: &Scheduler, revision: u64) -> bool {
         if !self.allows(job, revision) {
             tracing::warn!(event = names::OWNER_DISOBEYED, job_id = %job, scheduler_id = %scheduler.id, owner_revision = revision,
                 "a scheduler that does not own the job any more was not obeyed");
+            scheduler.outcomes.supersede(job, self.token(job));
             return false;
         }
         let owner = Owner { scheduler: scheduler.clone(), revision };
@@ -39,8 +41,17 @@ impl Owners {
             && earlier.revision < revision
         {
             earlier.scheduler.outcomes.forget_job(job);
+            if earlier.scheduler.id != scheduler.id {
+                earlier.scheduler.outcomes.supersede(job, revision);
+            }
         }
         true
+    }
+
+    /// The highest token heard for the job, whether it goes on or has ended under it.
+    fn token(&self, job: &JobId) -> u64 {
+        let owner = self.owners.get(job).map(|owner| owner.revision);
+        owner.max(self.ended.get(job).copied()).unwrap_or_default()
     }
 
     /// True unless a higher token was heard for the job, or it has ended under this one.
@@ -96,6 +107,7 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -117,6 +129,24 @@ mod tests {
         assert!(!owners.obey(&job, &earlier, 5) && !owners.allows(&job, 8) && owners.allows(&job, 9));
         assert_eq!(owners.jobs_of(&later.id), std::slice::from_ref(&job));
         assert!(owners.jobs_of(&earlier.id).is_empty());
+    }
+
+    #[test]
+    fn given_a_new_owner_then_the_earlier_one_is_told_at_once_and_whenever_it_speaks() {
+        let (earlier, later) = (scheduler(), scheduler());
+        let job: JobId = "j".parse().expect("valid");
+        let mut owners = Owners::default();
+        assert!(owners.obey(&job, &earlier, 5) && owners.obey(&job, &earlier, 7));
+        assert!(earlier.outcomes.superseded().is_empty(), "it has claimed the job again itself");
+        assert!(owners.obey(&job, &later, 9));
+        let told = BTreeMap::from([(job.clone(), 9)]);
+        assert_eq!(earlier.outcomes.superseded(), told, "with nothing to launch it would never know");
+        assert!(!owners.obey(&job, &earlier, 7));
+        assert_eq!(earlier.outcomes.superseded(), told);
+        owners.ended(&job, 9);
+        owners.forget(&job);
+        assert!(!owners.obey(&job, &earlier, 7));
+        assert_eq!((earlier.outcomes.superseded(), later.outcomes.superseded()), (told, BTreeMap::new()));
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Runs one task: partitions of a stage's plan, into the pieces of its output.
 //!
 //! ```text
-//!   plan.execute(p) ──batches──▶ Splitter ──▶ PieceWriter      one lane per slot, each taking the next partition
+//!   lane (one per slot) ─┬─ strand: takes the next partition ─▶ plan.execute(p) ──batches──▶ Splitter ──▶ PieceWriter
+//!                        └─ …       until there is none
 //! ```
 //!
 //! A lane runs on its own, so that a panic in an operator ends the task and not the process, and on the threads for
-//! operators (see [`compute`](crate::compute)). Stopping a task drops the streams of its lanes, and waits until they
-//! are gone: an operator that does not give its thread back keeps its slots until it does.
+//! operators (see [`compute`](springald_core::compute)). Stopping a task drops the streams of its lanes, and waits
+//! until they are gone: an operator that does not give its thread back keeps its slots until it does.
+//!
+//! A lane has one strand where partitions run apart, as those of a stage that was cut out of a query do. Where they
+//! [depend on each other](depend_on_each_other), as those of a whole plan do, each has a strand of its own, and a lane
+//! runs its strands by turns: however few slots there are, nothing waits for a partition that nobody has started.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +20,11 @@ use datafusion::common::internal_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::Time;
-use futures::StreamExt;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use springald_core::error::{Error, ErrorCode};
 use springald_core::exchange::{ExchangeInputRef, ExchangeWriterExec, KeyHashes, key_hash_schema};
@@ -42,7 +50,7 @@ pub(crate) struct TaskSpec {
     pub(crate) task: TaskId,
     /// Partitions of the stage's plan, in order.
     pub(crate) partitions: Vec<u32>,
-    /// How many of them run at one time.
+    /// How many of them compute at one time.
     pub(crate) slots: u32,
     pub(crate) locations: Arc<Locations>,
     pub(crate) trace_id: String,
@@ -64,10 +72,12 @@ struct Work {
     plan: Arc<StagePlan>,
     context: Arc<TaskContext>,
     writer: PieceWriter,
-    /// Partitions that no lane has taken yet.
+    /// Partitions that no strand has taken yet.
     waiting: Mutex<VecDeque<u32>>,
     split_time: Time,
     lanes: usize,
+    /// As many as lanes, at least.
+    strands: usize,
 }
 
 impl TaskRunner {
@@ -87,7 +97,11 @@ impl TaskRunner {
         check_partitions(spec, plan.partitions())?;
         let input = TaskInput::new(spec.job.clone(), Arc::clone(&spec.locations), Arc::clone(&self.reader));
         let input = input.within(spec.spans.map(|(_, own)| own));
-        let config = plan.config().clone().with_extension(Arc::new(ExchangeInputRef(Arc::new(input))));
+        let mut config = plan.config().clone().with_extension(Arc::new(ExchangeInputRef(Arc::new(input))));
+        if spec.partitions.len() < plan.partitions() && config.options().optimizer.enable_join_dynamic_filter_pushdown {
+            // A join that filters by what it has built waits for word from all partitions. Others are not run here.
+            config.options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
+        }
         let context = self.plans.context(config).with_task_id(format!("{}/{}", spec.job, spec.task));
         let writer = plan.writer();
         let schema = writer.input().schema();
@@ -100,6 +114,7 @@ impl TaskRunner {
             pieces.add_piece(partition, &key_hash_schema())?;
         }
         let lanes = (spec.slots.max(1) as usize).min(spec.partitions.len());
+        let strands = if depend_on_each_other(writer.input()) { spec.partitions.len() } else { lanes };
         Ok(Work {
             plan: Arc::clone(plan),
             context: Arc::new(context),
@@ -107,6 +122,7 @@ impl TaskRunner {
             waiting: Mutex::new(spec.partitions.iter().copied().collect()),
             split_time: Time::new(),
             lanes,
+            strands,
         })
     }
 
@@ -151,18 +167,40 @@ fn check_partitions(spec: &TaskSpec, count: usize) -> Result<()> {
     Err(Error::internal(message).into())
 }
 
+/// True if partitions of the plan make no progress, or pile up what is for others, while others do not run:
+/// - a hash join with a dynamic filter does not begin to probe before all partitions have told what they have built;
+/// - a repartitioning reads its input for all partitions. It does not stop for those that are not read, but keeps their
+///   rows, and spills them: with one read after the other, nearly all of its input would lie there.
+///
+/// What other operators share, they make once, in whichever partition asks first (build sides), or leave to the one
+/// that ends last (rows of a left side without a match). Side by side, partitions need the memory that DataFusion needs
+/// by itself, which runs all of them at once.
+fn depend_on_each_other(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let own = plan.is::<RepartitionExec>() || !plan.dynamic_expressions_produced().is_empty();
+    own || plan.children().into_iter().any(depend_on_each_other)
+}
+
 async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {
+    if work.strands <= work.lanes {
+        return run_strand(work, lane).await;
+    }
+    let strands = (lane..work.strands).step_by(work.lanes);
+    let mut strands: FuturesUnordered<_> = strands.map(|strand| run_strand(Arc::clone(&work), strand)).collect();
+    while strands.try_next().await?.is_some() {}
+    Ok(())
+}
+
+async fn run_strand(work: Arc<Work>, strand: usize) -> Result<()> {
     let writer = work.plan.writer();
     let input = writer.input();
     let schema = input.schema();
     let batch_size = work.context.session_config().batch_size();
-    let place = (lane, work.lanes);
+    let place = (strand, work.strands);
     let mut splitter = Splitter::new(writer.partitioning(), &schema, batch_size, &work.split_time, place)?;
     let mut keys: Vec<(u32, KeyHashes)> =
         key_partitions(writer).zip(writer.keys().iter().cloned().map(KeyHashes::new)).collect();
     let buffered = MemoryConsumer::new("exchange writer").register(work.context.memory_pool());
     let mut ready = vec![];
-    let mut row_bytes = 0;
     while let Some(partition) = next_partition(&work) {
         splitter.start(partition, &mut ready)?;
         let mut batches = input.execute(partition as usize, Arc::clone(&work.context))?;
@@ -174,9 +212,9 @@ async fn run_lane(work: Arc<Work>, lane: usize) -> Result<()> {
                 }
             }
             splitter.push(batch, &mut ready)?;
-            row_bytes = write(&work, &mut ready).await?.unwrap_or(row_bytes);
-            // Bounded by partitions × batch size; counted so that operators see less memory, never refused.
-            buffered.resize(splitter.buffered_rows() * row_bytes);
+            // Bounded by partitions × bytes of a batch; counted so that operators see less memory, never refused.
+            buffered.resize(splitter.held_bytes());
+            write(&work, &mut ready).await?;
         }
     }
     splitter.flush(&mut ready)?;
@@ -198,14 +236,12 @@ fn next_partition(work: &Work) -> Option<u32> {
     work.waiting.lock().pop_front()
 }
 
-/// Writes what is ready; returns the bytes per row of the last batch, if there was one.
-async fn write(work: &Work, ready: &mut Vec<Routed>) -> Result<Option<usize>> {
-    let mut row_bytes = None;
+/// Writes what is ready.
+async fn write(work: &Work, ready: &mut Vec<Routed>) -> Result<()> {
     for (partition, batch) in ready.drain(..) {
-        row_bytes = Some(batch.get_array_memory_size() / batch.num_rows().max(1));
         work.writer.push(partition, batch).await?;
     }
-    Ok(row_bytes)
+    Ok(())
 }
 
 fn succeeded(spec: &TaskSpec, plan: &StagePlan, written: Written, split_nanos: u64) -> control::Succeeded {
@@ -234,4 +270,101 @@ fn succeeded(spec: &TaskSpec, plan: &StagePlan, written: Written, split_nanos: u
 /// True for the error of a task that was stopped: nobody waits for its outcome.
 pub(crate) fn is_cancelled(error: &DataFusionError) -> bool {
     springald_core::error::find_source::<Error>(error).is_some_and(|error| error.code() == ErrorCode::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use datafusion::catalog::memory::MemorySourceConfig;
+    use datafusion::common::{JoinType, NullEquality};
+    use datafusion::physical_expr::PhysicalExpr;
+    use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
+    use datafusion::physical_plan::Partitioning;
+    use datafusion::physical_plan::filter::FilterExec;
+    use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+    use springald_core::codec::encode_plan;
+    use springald_core::ids::StageId;
+
+    use super::*;
+    use crate::testing::fixture;
+
+    const ROWS: u64 = 1000;
+
+    fn key() -> Arc<dyn PhysicalExpr> {
+        Arc::new(Column::new("k", 0))
+    }
+
+    fn numbers() -> Arc<dyn ExecutionPlan> {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS as i64));
+        let batch = RecordBatch::try_from_iter([("k", numbers)]).expect("a batch");
+        let schema = batch.schema();
+        MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None).expect("a source")
+    }
+
+    fn by_hash(input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(RepartitionExec::try_new(input, Partitioning::Hash(vec![key()], 2)).expect("a plan"))
+    }
+
+    /// A join of all numbers with themselves in two partitions, which filters what it probes with by what it has built.
+    fn join(mode: PartitionMode) -> Arc<dyn ExecutionPlan> {
+        let built = match mode {
+            PartitionMode::CollectLeft => numbers(),
+            _ => by_hash(numbers()),
+        };
+        let filter = Arc::new(DynamicFilterPhysicalExpr::new(vec![key()], lit(true)));
+        let predicate: Arc<dyn PhysicalExpr> = Arc::<DynamicFilterPhysicalExpr>::clone(&filter);
+        let probed = Arc::new(FilterExec::try_new(predicate, by_hash(numbers())).expect("a plan"));
+        let on = vec![(key(), key())];
+        let nulls = NullEquality::NullEqualsNothing;
+        let join = HashJoinExec::try_new(built, probed, on, None, &JoinType::Inner, None, mode, nulls, false);
+        Arc::new(join.and_then(|join| join.with_dynamic_filter_expr(filter)).expect("a plan"))
+    }
+
+    /// Rows that a task with these partitions of `plan` and this many slots writes.
+    async fn rows_of(plan: Arc<dyn ExecutionPlan>, partitions: &[u32], slots: u32) -> u64 {
+        let runner = fixture(64 << 20, 32 << 20, 1 << 30).runner;
+        let job: JobId = "job".parse().expect("valid");
+        let plan = encode_plan(Arc::new(ExchangeWriterExec::new(plan, None))).expect("it can be sent");
+        runner.plans.keep(&job, StageId(1), control::StagePlan { plan, settings: HashMap::new() });
+        let spec = TaskSpec {
+            job,
+            task: TaskId { stage: StageId(1), task: 0, attempt: 0 },
+            partitions: partitions.to_vec(),
+            slots,
+            locations: Arc::default(),
+            trace_id: String::new(),
+            spans: None,
+        };
+        let cancel = CancellationToken::new();
+        let ran = tokio::time::timeout(Duration::from_secs(60), runner.run(&spec, &cancel)).await;
+        ran.expect("no partition waits for one that is not started").expect("it runs").rows.iter().sum()
+    }
+
+    #[tokio::test]
+    async fn given_a_join_whose_partitions_wait_for_each_other_when_there_are_fewer_slots_then_it_ends() {
+        for mode in [PartitionMode::Partitioned, PartitionMode::CollectLeft] {
+            for slots in [1, 2] {
+                assert_eq!(rows_of(join(mode), &[0, 1], slots).await, ROWS, "{mode:?}, {slots} slots");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn given_a_join_whose_partitions_wait_for_each_other_when_a_task_has_some_of_them_then_it_ends() {
+        for mode in [PartitionMode::Partitioned, PartitionMode::CollectLeft] {
+            let (first, second) = (rows_of(join(mode), &[0], 1).await, rows_of(join(mode), &[1], 1).await);
+            assert_eq!(first + second, ROWS, "{mode:?}");
+            assert!(first > 0 && second > 0, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn given_plans_when_looked_at_then_only_what_is_shared_has_partitions_depend_on_each_other() {
+        assert!(depend_on_each_other(&join(PartitionMode::Partitioned)));
+        assert!(depend_on_each_other(&by_hash(numbers())));
+        assert!(!depend_on_each_other(&numbers()));
+    }
 }

@@ -49,8 +49,8 @@ struct Shared {
     slots: Slots,
     /// Everything that runs is spawned here, and awaited at shutdown.
     tracker: TaskTracker,
-    /// No new tasks: the process is about to end.
-    draining: AtomicBool,
+    /// No new tasks: the process is about to end. Shared with whoever tells whether the process is ready.
+    draining: Arc<AtomicBool>,
     /// Somebody wants this process to drain and end.
     asked_to_drain: CancellationToken,
     state: Mutex<State>,
@@ -76,7 +76,7 @@ struct Checked {
 impl Tasks {
     /// No tasks yet. Those to come are run by `runner`, take their slots from `slots` and are spawned on `tracker`.
     pub(crate) fn new(runner: TaskRunner, slots: Slots, tracker: TaskTracker) -> Self {
-        let (draining, asked_to_drain) = (AtomicBool::new(false), CancellationToken::new());
+        let (draining, asked_to_drain) = (Arc::default(), CancellationToken::new());
         Self(Arc::new(Shared { runner, slots, tracker, draining, asked_to_drain, state: Mutex::default() }))
     }
 
@@ -94,6 +94,11 @@ impl Tasks {
     /// True if no more tasks are accepted.
     pub(crate) fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// True from when on no more tasks are accepted.
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.draining)
     }
 
     /// A scheduler wants this process to drain and end.
@@ -123,7 +128,7 @@ impl Tasks {
         };
         let mut state = self.0.state.lock();
         if state.owners.is_new(&checked.job, launch.owner_revision) {
-            // An owner that has not asked what is here does not count on it, and may use its attempts' numbers again.
+            // An owner that has not asked what is here does not count on it, and would never have it dropped.
             self.free(&checked.job, state);
             state = self.0.state.lock();
         }
@@ -243,7 +248,7 @@ impl Tasks {
     fn finish(&self, spec: &TaskSpec, outcome: Option<control::Outcome>, cancel: &CancellationToken) {
         let mut state = self.0.state.lock();
         if cancel.is_cancelled() {
-            // While it is on the list: afterwards the same attempt may begin anew.
+            // While it is on the list: afterwards an owner that asks is told that the output is here.
             self.0.runner.store.abort(&spec.job, spec.task);
         }
         state.running.remove(&(spec.job.clone(), spec.task));
@@ -255,7 +260,8 @@ impl Tasks {
         }
     }
 
-    /// A scheduler has taken a job over: from now on it gets the outcomes. Gives what is here of the job.
+    /// A scheduler has taken a job over: from now on it gets the outcomes. Gives what is here of the job; nothing if it is
+    /// not obeyed, which it is told instead.
     pub(crate) fn adopt(&self, scheduler: &Scheduler, adopt: &control::Adopt) -> Result<Option<control::Holdings>> {
         let job: JobId = adopt.job_id.parse()?;
         let mut state = self.0.state.lock();

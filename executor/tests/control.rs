@@ -12,7 +12,7 @@ use springald_core::settings::ExecutorSettings;
 use springald_executor::{Executor, ExecutorOptions};
 use springald_proto::control::executor_message::Message as FromExecutor;
 use springald_proto::control::scheduler_message::Message as ToExecutor;
-use springald_proto::control::{self, Abort, FreeJob, Launch, TaskKey};
+use springald_proto::control::{self, Abort, Adopt, FreeJob, Launch, TaskKey};
 use support::plans::{as_it_is, encoded, plan};
 use support::{FakeScheduler, failed, settings, slice, start, start_with, succeeded};
 use url::Url;
@@ -69,6 +69,7 @@ async fn given_a_plan_that_panics_when_run_then_its_task_fails_and_the_executor_
     assert_eq!(failure.class(), control::FailureClass::Fatal);
     assert!(failure.message.contains("operator panicked: the store of this test always panics"), "{failure:?}");
 
+    a.slot_is_free().await;
     scheduler.tell("a", launch("healthy", "SELECT v FROM t", 10, vec![slice(0, [0, 1], 1)]).await).await;
     let outcomes = scheduler.outcomes(1).await;
     assert_eq!(succeeded(&outcomes[0].1).rows, [10, 10]);
@@ -132,6 +133,26 @@ async fn given_an_outcome_that_nobody_acknowledged_when_the_stream_breaks_then_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_token_that_is_void_when_a_scheduler_uses_it_then_it_hears_which_one_is_obeyed() {
+    let mut scheduler = FakeScheduler::start().await;
+    let a = start("a", &scheduler, settings(1)).await;
+    scheduler.wait_for_offer("a", 1).await;
+    let adopt = |owner_revision| ToExecutor::Adopt(Adopt { job_id: "j".to_owned(), owner_revision });
+    let late = Launch { job_id: "j".to_owned(), stage: 1, owner_revision: 5, ..Default::default() };
+    for message in [adopt(9), adopt(5), ToExecutor::Launch(late)] {
+        scheduler.tell("a", message).await;
+        let holdings = |_: &str, message: &FromExecutor| match message {
+            FromExecutor::Holdings(holdings) => Some(holdings.clone()),
+            _ => None,
+        };
+        let said = scheduler.wait_for(holdings).await;
+        assert_eq!((said.job_id.as_str(), said.owner_revision), ("j", 9));
+        assert!(said.running.is_empty() && said.finished.is_empty());
+    }
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_retry_of_the_same_partition_when_launched_then_it_gets_a_fresh_plan() {
     let mut scheduler = FakeScheduler::start().await;
     let a = start("a", &scheduler, settings(1)).await;
@@ -139,6 +160,7 @@ async fn given_a_retry_of_the_same_partition_when_launched_then_it_gets_a_fresh_
     let sql = "SELECT k, sum(v) FROM t GROUP BY k";
     scheduler.tell("a", launch("j", sql, 100, vec![slice(0, [0], 1)]).await).await;
     let first = scheduler.outcomes(1).await;
+    a.slot_is_free().await;
     let again = control::TaskSlice { attempt: 1, ..slice(0, [0], 1) };
     let without_plan = Launch { job_id: "j".to_owned(), stage: 1, tasks: vec![again], ..Default::default() };
     scheduler.tell("a", ToExecutor::Launch(without_plan)).await;
@@ -157,6 +179,7 @@ async fn given_launches_that_make_no_sense_when_received_then_failures_that_say_
     let outcomes = scheduler.outcomes(1).await;
     assert_eq!(failed(&outcomes[0].1).class(), control::FailureClass::Transient);
 
+    a.slot_is_free().await;
     scheduler.tell("a", launch("j", "SELECT v FROM t", 1, vec![slice(0, [77], 1)]).await).await;
     let outcomes = scheduler.outcomes(1).await;
     assert!(failed(&outcomes[0].1).message.contains("77"));

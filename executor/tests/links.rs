@@ -121,8 +121,11 @@ impl Two {
         self.scheduler.tell("b", ToExecutor::Launch(copy)).await;
     }
 
+    /// The outcome of what `b` does; afterwards it can be told to do more.
     async fn outcome(&mut self) -> control::Outcome {
-        self.scheduler.outcomes(1).await.remove(0).1
+        let outcome = self.scheduler.outcomes(1).await.remove(0).1;
+        self.b.slot_is_free().await;
+        outcome
     }
 
     async fn stop(self) {

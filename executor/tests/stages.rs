@@ -43,7 +43,8 @@ fn expected_sums(rows: i64) -> Vec<(i64, i64)> {
     (0..10).map(|key| (key, (0..all).filter(|number| number % 10 == key).sum())).collect()
 }
 
-/// Runs a stage's partitions half on `a` and half on `b`; returns where the output of its two tasks is.
+/// Runs a stage's partitions half on `a` and half on `b`, which have one slot each; returns where the output of its two
+/// tasks is.
 async fn run_on_both(
     scheduler: &mut FakeScheduler,
     (a, b): (&Running, &Running),
@@ -59,6 +60,8 @@ async fn run_on_both(
     for (_, outcome) in scheduler.outcomes(2).await {
         assert!(!succeeded(&outcome).partitions.is_empty());
     }
+    a.slot_is_free().await;
+    b.slot_is_free().await;
     let outputs = halves.map(|(executor, task, _)| executor.output(task, written(task)));
     StageInput { stage, outputs: outputs.into() }
 }
@@ -170,6 +173,7 @@ async fn given_a_stage_when_read_here_and_from_a_peer_then_the_same_rows() {
     let first = Launch { tasks: vec![slice(0, 0..PARTS, 1)], ..launch(1, encoded(&as_it_is(scan.clone()))) };
     scheduler.tell("a", ToExecutor::Launch(first)).await;
     succeeded(&scheduler.outcomes(1).await[0].1);
+    a.slot_is_free().await;
 
     let input = StageInput { stage: 1, outputs: vec![a.output(0, 0..PARTS)] };
     let mut read = vec![];
@@ -220,6 +224,7 @@ async fn given_input_that_is_gone_when_read_then_the_outcome_says_whose_it_was()
         assert_eq!(failure.class(), control::FailureClass::InputLost, "{failure:?}");
         let lost = failure.lost.as_ref().expect("whose");
         assert_eq!((lost.stage, lost.task, lost.executor_id.as_str()), (1, task, executor));
+        a.slot_is_free().await;
     }
     a.stop().await;
     b.stop().await;
@@ -248,6 +253,7 @@ async fn given_spilled_output_that_is_damaged_when_read_here_and_by_a_peer_then_
         let first = Launch { tasks: vec![slice(task, partitions, 1)], ..launch(1, encoded(&as_it_is(scan.clone()))) };
         scheduler.tell("a", ToExecutor::Launch(first)).await;
         succeeded(&scheduler.outcomes(1).await[0].1);
+        a.slot_is_free().await;
         let files = spilled(&a, task);
         assert!(!files.is_empty());
         for file in files {

@@ -10,6 +10,8 @@
 //!
 //! Records of one kind stand together, so that listing jobs does not read their plans.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use prost::Message;
 use springald_core::error::{Error, Result};
@@ -108,6 +110,13 @@ pub fn plans_of_chunks(chunks: &[Entry]) -> Result<StagePlans> {
 /// Microseconds since the Unix epoch: for people and for expiry, never for ordering.
 pub fn now_micros() -> i64 {
     clock::micros_since_epoch()
+}
+
+/// When a job must have ended, as its record says; `None`: no limit.
+pub fn deadline_of(record: &JobRecord) -> Option<Instant> {
+    let left = record.deadline_micros.saturating_sub(now_micros());
+    let left = Duration::from_micros(u64::try_from(left).unwrap_or_default());
+    if record.deadline_micros == 0 { None } else { clock::now().checked_add(left) }
 }
 
 /// True if somebody must own the job: it has not ended, or its result waits to be fetched.

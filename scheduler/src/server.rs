@@ -1,6 +1,6 @@
 //! The composition root: a scheduler's parts, and how they are put together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ use crate::engine::{Engine, EngineParts};
 use crate::follow::{Update, follow};
 use crate::membership::{Membership, watch_advertised};
 use crate::net::{advertised, listen};
+use crate::planner::QueryOptions;
 use crate::sessions::Sessions;
 use crate::store::{StateStore, WatchEvent};
 use crate::sweep::Sweep;
@@ -167,10 +168,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Joins the cluster, and starts to look after jobs. Fails if the store does not answer.
+    /// Joins the cluster, and starts to look after jobs. Fails if the store does not answer, or a setting for queries is out
+    /// of bounds.
     pub(crate) async fn start(parts: CoreParts, tracker: &TaskTracker, shutdown: CancellationToken) -> Result<Self> {
         let CoreParts { id, cluster, settings, store, object_stores, record, peers } = parts;
         let own = &settings.scheduler;
+        // Else it would be told with every query.
+        QueryOptions::new(&settings.query, &BTreeMap::new())
+            .map_err(|error| error.context("section query of the settings"))?;
         let catalog = Catalog::open(Arc::clone(&store)).await?;
         let sessions = Sessions::open(Arc::clone(&store)).await?;
         let dispatcher = Dispatcher::start(dispatch_options(&settings), Arc::clone(&store), tracker, shutdown.clone());
@@ -197,10 +202,14 @@ impl Core {
             dispatcher: dispatcher.clone(),
             query: settings.query.clone(),
             result_retention: own.result_retention.0,
+            client_gone_grace: own.client_gone_grace.0,
             max_local_jobs: own.max_jobs,
             commit_timeout: own.commit_timeout.0,
         };
         let engine = Arc::new(Engine::with_peers(parts, peers));
+        let unwanted = Arc::clone(&engine);
+        let unwanted = async move { unwanted.end_unwanted().await };
+        tracker.spawn(shutdown.clone().run_until_cancelled_owned(unwanted));
         let cancels = follow_cancels(Arc::clone(&store), Arc::clone(&engine)).await?;
         let executors = follow_executors(Arc::clone(&store), dispatcher.clone(), tracker, shutdown.clone()).await?;
         let (suspects, owners) =
@@ -231,18 +240,22 @@ fn dispatch_options(settings: &Settings) -> DispatchOptions {
 }
 
 /// What every query's session starts from.
-fn base_session(catalog: &Catalog, object_stores: Arc<dyn ObjectStoreRegistry>) -> Result<SessionState> {
+///
+/// Listings are not kept: what is in a directory counts from the moment it is there, and all schedulers see the same.
+/// What is kept of a file is used only while its size and time are the same.
+pub(crate) fn base_session(catalog: &Catalog, object_stores: Arc<dyn ObjectStoreRegistry>) -> Result<SessionState> {
     let pool = TrackConsumersPool::new(FairSpillPool::new(LOCAL_QUERY_MEMORY), TOP_CONSUMERS);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(DiskManagerBuilder::default())
         .with_object_store_registry(object_stores)
+        .with_object_list_cache_limit(0)
         .build_arc()
         .map_err(|error| Error::from(error).context("setting up the scheduler's query runtime"))?;
+    // The information schema is the catalog's own: DataFusion's fails as a whole when it cannot describe one table.
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true);
+        .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.parquet.pushdown_filters = false;

@@ -23,6 +23,8 @@ use crate::takeover::Suspects;
 /// Sweeps are this far apart, or a tenth of the retention if that is shorter, but never less than the shortest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// A sweep that the store has broken off begins again so soon: nobody else may have named what it would have found.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// What a scheduler was to run itself, and which is gone now, is run by another one if a client asks within this time.
 const LOCAL_GRACE: Duration = Duration::from_secs(60);
 /// Records read at a time.
@@ -43,6 +45,30 @@ impl Sweep {
     fn owns(&self, owner: &Entry) -> bool {
         records::decode::<OwnerRecord>(owner).is_ok_and(|owner| owner.scheduler_id == self.scheduler.as_str())
     }
+
+    /// Does what is due with one record.
+    async fn look_at(
+        &self,
+        store: &dyn StateStore,
+        entry: &Entry,
+        now: i64,
+        orphan: &(impl Fn(JobId) + Sync),
+    ) -> Result<()> {
+        let before = |time: Duration| now.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        let record: JobRecord = records::decode(entry)?;
+        let Ok(job) = record.job_id.parse::<JobId>() else { return Ok(()) };
+        if !records::needs_owner(&record) {
+            let old = record.ended_micros < before(self.retention);
+            return if old { expire(store, entry, &job).await } else { Ok(()) };
+        }
+        match store.get(&records::owner_key(&job)).await? {
+            None if record.local => return fail_local(store, entry, &job, record, now).await,
+            None => orphan(job),
+            Some(owner) if record.submitted_micros < before(self.doubtful_after) && self.owns(&owner) => orphan(job),
+            Some(_) => {}
+        }
+        Ok(())
+    }
 }
 
 /// Sweeps on `tracker` until `shutdown`, the first time at once.
@@ -56,10 +82,7 @@ pub(crate) fn start(
     let pause = (options.retention / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     tracker.spawn(shutdown.run_until_cancelled_owned(async move {
         loop {
-            let orphans = |job| suspects.name(job);
-            if let Err(error) = sweep(store.as_ref(), &options, records::now_micros(), &orphans).await {
-                tracing::warn!(event = names::SWEEP_FAILED, %error, "the job records could not all be looked at");
-            }
+            sweep_through(store.as_ref(), &options, &|job| suspects.name(job)).await;
             tokio::select! {
                 biased;
                 () = clock::sleep(pause) => {}
@@ -69,31 +92,28 @@ pub(crate) fn start(
     }));
 }
 
-/// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over.
+/// Sweeps until the store has answered to the last record.
+async fn sweep_through(store: &dyn StateStore, options: &Sweep, orphan: &(impl Fn(JobId) + Sync)) {
+    while let Err(error) = sweep(store, options, records::now_micros(), orphan).await {
+        tracing::warn!(event = names::SWEEP_FAILED, %error, "the job records could not all be looked at; trying again");
+        clock::sleep(PAUSE_AFTER_FAILURE).await;
+    }
+}
+
+/// One sweep, at `now` (microseconds since the epoch). Calls `orphan` for jobs that somebody must take over. Fails if
+/// the store does not answer; a single record that something is wrong with is left out.
 async fn sweep(store: &dyn StateStore, options: &Sweep, now: i64, orphan: &(impl Fn(JobId) + Sync)) -> Result<()> {
-    let before = |time: Duration| now.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
-    let (oldest, doubtful) = (before(options.retention), before(options.doubtful_after));
     let mut after = None;
     loop {
         let entries = store.list(records::JOB_RECORDS, after.as_deref(), PAGE).await?;
         for entry in &entries {
-            let record: JobRecord = match records::decode(entry) {
-                Ok(record) => record,
+            match options.look_at(store, entry, now, orphan).await {
+                Err(error) if error.code() == ErrorCode::Unavailable => return Err(error),
                 Err(error) => {
-                    tracing::warn!(event = names::SWEEP_RECORD_SKIPPED, %error, "a job's record is left as it is");
-                    continue;
+                    let job_id = entry.key.strip_prefix(records::JOB_RECORDS);
+                    tracing::warn!(event = names::SWEEP_RECORD_SKIPPED, job_id, %error, "a job's record is left as it is");
                 }
-            };
-            let Ok(job) = record.job_id.parse::<JobId>() else { continue };
-            if records::needs_owner(&record) {
-                match store.get(&records::owner_key(&job)).await? {
-                    None if record.local => fail_local(store, entry, &job, record, now).await?,
-                    None => orphan(job),
-                    Some(owner) if record.submitted_micros < doubtful && options.owns(&owner) => orphan(job),
-                    Some(_) => {}
-                }
-            } else if record.ended_micros < oldest {
-                expire(store, entry, &job).await?;
+                Ok(()) => {}
             }
         }
         if entries.len() < PAGE {
@@ -153,7 +173,14 @@ fn leftovers(job: &JobId) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures::FutureExt;
+    use springald_core::error::Error;
+
     use super::*;
+    use crate::store::disturbed::Disturbed;
     use crate::store::embedded::EmbeddedStore;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -195,6 +222,42 @@ mod tests {
         assert_eq!(record(&store, &old).await, None);
         assert!(store.list(&records::plan_prefix(&old), None, 1).await.expect("listed").is_empty());
         assert!(record(&store, &held).await.is_some() && record(&store, &young).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn given_a_store_that_does_not_answer_when_swept_then_the_sweep_begins_again_a_moment_later() {
+        let store = Arc::new(EmbeddedStore::in_memory().expect("opened"));
+        let old = put(&store, JobStatus::Succeeded, 0, false).await;
+        let lost = put(&store, JobStatus::Running, 0, false).await;
+        let was_away = AtomicBool::new(false);
+        let disturbed = Disturbed::new(&store, move |_| {
+            let answer = if was_away.swap(true, Ordering::Relaxed) { Ok(()) } else { Err(Error::unavailable("away")) };
+            ready(answer).boxed()
+        });
+        let named = parking_lot::Mutex::new(vec![]);
+        sweep_through(&disturbed, &options(), &|job| named.lock().push(job)).await;
+        assert_eq!(record(&store, &old).await, None);
+        assert_eq!(named.into_inner().last(), Some(&lost));
+    }
+
+    #[tokio::test]
+    async fn given_a_record_that_cannot_go_when_swept_then_all_others_go() {
+        let store = Arc::new(EmbeddedStore::in_memory().expect("opened"));
+        let mut old = vec![];
+        for _ in 0..3 {
+            old.push(put(&store, JobStatus::Succeeded, 0, false).await);
+        }
+        old.sort();
+        let kept = records::job_key(&old[0]);
+        let disturbed = Disturbed::new(&store, move |transaction| {
+            let is_it = |condition: &Condition| matches!(condition, Condition::Unchanged { key, .. } if *key == kept);
+            let refused = transaction.conditions.iter().any(is_it);
+            let answer = if refused { Err(Error::internal("not this one")) } else { Ok(()) };
+            ready(answer).boxed()
+        });
+        sweep(&disturbed, &options(), records::now_micros(), &|_| ()).await.expect("swept");
+        assert!(record(&store, &old[0]).await.is_some());
+        assert_eq!((record(&store, &old[1]).await, record(&store, &old[2]).await), (None, None));
     }
 
     #[tokio::test]

@@ -47,7 +47,7 @@ pub async fn run(options: DemoOptions) -> Result<ExitCode> {
 
 /// Those of the environment, but with free ports, little talk, and the resources that were asked for.
 fn settings(options: &DemoOptions) -> Result<Settings> {
-    let mut settings = config::load(&Common::default(), &Overrides::default(), |name| std::env::var(name).ok())?;
+    let mut settings = config::load(&Common::default(), &Overrides::default(), &config::environment())?;
     settings.scheduler.flight_sql_port = 0;
     settings.scheduler.control_port = 0;
     settings.scheduler.rest_port = 0;

@@ -1,9 +1,9 @@
 //! `springald executor`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use springald_core::error::Result;
+use springald_core::error::{Error, Result};
 use springald_core::ids::ExecutorId;
 use springald_core::object_stores;
 use springald_core::settings::Settings;
@@ -30,9 +30,13 @@ pub async fn run(options: cli::Executor) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
 
-    let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(|| Ok(()))).await?;
+    let joined: Arc<OnceLock<Readiness>> = Arc::default();
+    let asked = Arc::clone(&joined);
+    let ready = move || asked.get().ok_or_else(not_joined).and_then(Readiness::check);
+    let telemetry = TelemetryServer::start(&settings.telemetry, Arc::new(ready)).await?;
     let store = super::store::etcd(&settings.cluster).await?;
     let member = Member::start(id, &settings, store, telemetry.advertised(&settings.executor.advertise)).await?;
+    let _ = joined.set(member.readiness());
     tokio::select! {
         told = super::told_to_end() => told?,
         () = member.executor.asked_to_drain() => {}
@@ -46,9 +50,30 @@ pub async fn run(options: cli::Executor) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn not_joined() -> Error {
+    Error::unavailable("not in the cluster yet: waiting for etcd")
+}
+
+/// Tells whether an executor is in the cluster and takes tasks.
+struct Readiness {
+    executor: springald_executor::Readiness,
+    membership: Membership,
+}
+
+impl Readiness {
+    fn check(&self) -> Result<()> {
+        self.executor.check()?;
+        if self.membership.was_away() {
+            return Err(Error::unavailable("etcd was out of reach for longer than a lease lives (cluster.lease_ttl)"));
+        }
+        Ok(())
+    }
+}
+
 /// An executor with its place in the cluster.
 pub struct Member {
     executor: Executor,
+    membership: Membership,
     tracker: TaskTracker,
     leave: CancellationToken,
     _schedulers: AbortOnDropHandle<()>,
@@ -82,7 +107,7 @@ impl Member {
             ..ExecutorRecord::default()
         };
         let (tracker, leave) = (TaskTracker::new(), CancellationToken::new());
-        Membership::join(
+        let membership = Membership::join(
             store,
             records::executor_key(&id),
             records::encode(&record),
@@ -91,7 +116,12 @@ impl Member {
             leave.clone(),
         )
         .await?;
-        Ok(Self { executor, tracker, leave, _schedulers: watching })
+        Ok(Self { executor, membership, tracker, leave, _schedulers: watching })
+    }
+
+    /// Tells whether it takes tasks, now and whenever it is asked later.
+    fn readiness(&self) -> Readiness {
+        Readiness { executor: self.executor.readiness(), membership: self.membership.clone() }
     }
 
     /// Leaves the cluster and ends the executor.
@@ -101,5 +131,21 @@ impl Member {
         self.tracker.close();
         self.tracker.wait().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn given_a_member_of_a_cluster_without_schedulers_when_asked_then_not_ready_and_it_says_what_is_missing() {
+        let mut settings = Settings::default();
+        settings.executor.exchange_port = 0;
+        let store = crate::roles::store::embedded(&settings.cluster).expect("a store in memory");
+        let member = Member::start(ExecutorId::generate(), &settings, store, String::new()).await.expect("it starts");
+        let error = member.readiness().check().expect_err("there is nobody to take tasks from");
+        assert!(error.to_string().contains("no control stream to a scheduler"), "{error}");
+        member.shutdown().await.expect("it ends");
     }
 }

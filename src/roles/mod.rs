@@ -43,7 +43,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
 /// Loads the settings and starts telemetry, for a process of this kind with this id; `None` when they were only to be
 /// shown.
 fn settings(common: &Common, overrides: &Overrides, service: &'static str, instance: &str) -> Result<Option<Settings>> {
-    let settings = config::load(common, overrides, |name| std::env::var(name).ok())?;
+    let settings = config::load(common, overrides, &config::environment())?;
     if common.generate_config {
         print!("{}", config::generate(&settings)?);
         return Ok(None);

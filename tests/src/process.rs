@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::wait::{START_DEADLINE, eventually};
 
-/// Longer than a process gives its own work when it is told to end.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than a process gives its own work when it is told to end: a minute to drain, half a minute for what is left.
+const STOP_DEADLINE: Duration = Duration::from_secs(100);
 
 /// Lines of a log that are printed when a test fails.
 const LINES_SHOWN: usize = 60;

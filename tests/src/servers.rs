@@ -14,6 +14,12 @@ use tempfile::TempDir;
 use crate::http::Http;
 use crate::wait::{START_DEADLINE, eventually};
 
+/// Ports that were free may be taken by another before a server listens on them.
+const ATTEMPTS: usize = 5;
+
+/// What a server says of a port that another has; as systems do, in their own capitals.
+const TAKEN: &str = "address already in use";
+
 /// Where `scripts/setup.sh` puts what no package has.
 fn cache() -> PathBuf {
     dirs::cache_dir().expect("a cache directory of the user").join("springald").join("pipeline")
@@ -25,7 +31,7 @@ pub fn nats_program() -> PathBuf {
 }
 
 /// A port that is free now.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }
@@ -62,14 +68,23 @@ impl Daemon {
         .await;
     }
 
-    async fn ready(&mut self, what: &str, http: &Http, path: &str) {
-        eventually(what, START_DEADLINE, async || {
-            let status = self.child.try_wait().expect("a child of this process");
-            assert!(status.is_none(), "{what}: ended with {status:?}:\n{}", self.log());
+    /// Waits until it answers; `None`, after saying so, if it ends instead because another has one of its ports.
+    ///
+    /// # Panics
+    /// If it ends for another reason, or does not answer in time.
+    async fn ready(mut self, what: &str, http: &Http, path: &str) -> Option<Self> {
+        let ready = eventually(what, START_DEADLINE, async || {
+            if let Some(status) = self.child.try_wait().expect("a child of this process") {
+                let log = self.log();
+                assert!(log.to_lowercase().contains(TAKEN), "{what}: ended with {status}:\n{log}");
+                println!("{what} ended at its start:\n{log}");
+                return Ok(false);
+            }
             let answer = http.get(path).await?;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+            if answer.status == 200 { Ok(true) } else { Err(format!("{answer:?}")) }
         })
         .await;
+        ready.then_some(self)
     }
 }
 
@@ -82,6 +97,16 @@ impl Drop for Daemon {
             println!("── log of process {} ──\n{}", self.child.id(), self.log());
         }
     }
+}
+
+/// What `start` starts; on other ports if those that it has chosen are taken.
+async fn on_free_ports<T>(what: &str, start: impl AsyncFn() -> Option<T>) -> T {
+    for _ in 0..ATTEMPTS {
+        if let Some(started) = start().await {
+            return started;
+        }
+    }
+    panic!("{what} could not be started in {ATTEMPTS} attempts");
 }
 
 fn skipped(what: &str, path: &Path) {
@@ -105,6 +130,10 @@ impl Nats {
             skipped("NATS", &program);
             return None;
         }
+        Some(on_free_ports("NATS", async || Self::spawn(&program).await).await)
+    }
+
+    async fn spawn(program: &Path) -> Option<Self> {
         let directory = TempDir::new().expect("a temporary directory");
         let (port, http) = (free_port(), free_port());
         let store = directory.path().join("jetstream").display().to_string();
@@ -112,8 +141,8 @@ impl Nats {
         let replaced = [("0.0.0.0:4222", client.as_str()), ("0.0.0.0:8222", &monitor), ("/data/jetstream", &store)];
         let config = directory.path().join("nats.conf");
         fs::write(&config, files::render(files::NATS, &replaced).expect("the file names these")).expect("a file");
-        let mut daemon = Daemon::start(directory, Command::new(program).arg("--config").arg(config));
-        daemon.ready("NATS", &Http::at(&monitor), "/healthz").await;
+        let daemon = Daemon::start(directory, Command::new(program).arg("--config").arg(config));
+        let daemon = daemon.ready("NATS", &Http::at(&monitor), "/healthz").await?;
         Some(Self { daemon, port })
     }
 
@@ -149,19 +178,22 @@ impl ClickHouse {
             skipped("ClickHouse (chdb)", &python);
             return None;
         }
-        let (data, port) = (TempDir::new().expect("a temporary directory"), free_port());
-        let daemon = Self::spawn(&python, &data, port).await;
+        let data = TempDir::new().expect("a temporary directory");
+        let (daemon, port) = on_free_ports("ClickHouse", async || {
+            let port = free_port();
+            Some((Self::spawn(&python, &data, port).await?, port))
+        })
+        .await;
         let url = format!("http://127.0.0.1:{port}");
         Some(Self { daemon, data, port, server: Server::at(&url).expect("an address"), url })
     }
 
-    async fn spawn(python: &Path, data: &TempDir, port: u16) -> Daemon {
+    async fn spawn(python: &Path, data: &TempDir, port: u16) -> Option<Daemon> {
         let script = crate::workspace().join("tests/clickhouse/server.py");
         let mut command = Command::new(python);
         command.arg("-B").arg(script).arg(data.path()).arg(port.to_string());
-        let mut daemon = Daemon::start(TempDir::new().expect("a temporary directory"), &mut command);
-        daemon.ready("ClickHouse", &Http::at(&format!("127.0.0.1:{port}")), "/ping").await;
-        daemon
+        let daemon = Daemon::start(TempDir::new().expect("a temporary directory"), &mut command);
+        daemon.ready("ClickHouse", &Http::at(&format!("127.0.0.1:{port}")), "/ping").await
     }
 
     /// Ends it, or kills it, and starts it again with what it had.
@@ -170,7 +202,8 @@ impl ClickHouse {
     /// If it does not start.
     pub async fn restart(&mut self, kill: bool) {
         self.daemon.end(kill).await;
-        self.daemon = Self::spawn(&cache().join("python/bin/python"), &self.data, self.port).await;
+        let daemon = Self::spawn(&cache().join("python/bin/python"), &self.data, self.port).await;
+        self.daemon = daemon.expect("nobody has taken its port");
     }
 
     /// Starts one with all tables.
@@ -222,6 +255,10 @@ impl Prometheus {
             skipped("Prometheus", program);
             return None;
         }
+        Some(on_free_ports("Prometheus", async || Self::spawn(program, configuration).await).await)
+    }
+
+    async fn spawn(program: &Path, configuration: &str) -> Option<Self> {
         let directory = TempDir::new().expect("a temporary directory");
         let config = directory.path().join("prometheus.yml");
         fs::write(&config, configuration).expect("a file");
@@ -230,8 +267,8 @@ impl Prometheus {
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()));
         command.arg(format!("--web.listen-address={address}"));
-        let (mut daemon, http) = (Daemon::start(directory, &mut command), Http::at(&address));
-        daemon.ready("Prometheus", &http, "/-/ready").await;
+        let http = Http::at(&address);
+        let daemon = Daemon::start(directory, &mut command).ready("Prometheus", &http, "/-/ready").await?;
         Some(Self { _daemon: daemon, http })
     }
 }

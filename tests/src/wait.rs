@@ -13,6 +13,9 @@ pub const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the cluster may take to follow what happened to it.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a query may take that something befalls, on a machine that is busy with other tests.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
+
 /// Looks until `look` gives a value. Its errors say what was seen instead.
 ///
 /// # Panics

@@ -17,7 +17,11 @@ async fn given_two_schedulers_when_tables_are_created_through_one_then_both_answ
     let scale = tpch::scale("0.01");
     let (first, second) = (cluster.scheduler(0).client().await, cluster.scheduler(1).client().await);
     tpch::create_tables(&first, scale).await;
-    assert_eq!(first.tables().await.expect("tables"), second.tables().await.expect("tables"));
+    let tables = first.tables().await.expect("tables");
+    eventually("the other scheduler knows the tables", SETTLE_DEADLINE, async || {
+        same("tables", second.tables().await.map_err(|error| error.to_string())?, tables.clone())
+    })
+    .await;
     tpch::verify(&first, scale).await;
     tpch::verify(&second, scale).await;
     cluster.idle().await;

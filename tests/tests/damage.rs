@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use springald_client::Client;
 use springald_tests::cluster::Executor;
-use springald_tests::wait::{SETTLE_DEADLINE, eventually};
+use springald_tests::wait::{ANSWER_DEADLINE, SETTLE_DEADLINE, eventually};
 use springald_tests::{Cluster, ClusterOptions, tpch};
 use tempfile::TempDir;
 
@@ -82,7 +82,7 @@ async fn given_spilled_input_that_is_damaged_while_a_stage_reads_it_then_it_is_m
     })
     .await;
     damage(&cluster.executors[0]);
-    let ended = tokio::time::timeout(SETTLE_DEADLINE, reader).await.expect("it is answered in time");
+    let ended = tokio::time::timeout(ANSWER_DEADLINE, reader).await.expect("it is answered in time");
     assert_eq!(rows(&ended.expect("the reader ends").expect("it is answered")), expected);
     noticed(&cluster).await;
     cluster.idle().await;

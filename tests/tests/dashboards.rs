@@ -63,18 +63,18 @@ async fn given_a_cluster_that_ran_queries_when_its_events_and_metrics_are_looked
     })
     .await;
     for query in queries(&job) {
-        let rows = match &query.text {
-            Text::Sql(sql) => clickhouse.rows(sql, &[]).await.len(),
-            Text::PromQl(text) => {
-                ask(&prometheus, text).await.unwrap_or_else(|why| panic!("{}: {why}", query.place)).len()
+        // A rate wants two samples of a series, and the series of a process begins when it is first scraped.
+        eventually(&format!("{} shows something", query.place), SETTLE_DEADLINE, async || {
+            let rows = match &query.text {
+                Text::Sql(sql) => clickhouse.rows(sql, &[]).await.len(),
+                Text::PromQl(text) => ask(&prometheus, text).await?.len(),
+            };
+            match rows > 0 || MAY_BE_EMPTY.contains(&query.title.as_str()) {
+                true => Ok(()),
+                false => Err(format!("nothing: {:?}", query.text)),
             }
-        };
-        assert!(
-            rows > 0 || MAY_BE_EMPTY.contains(&query.title.as_str()),
-            "{} shows nothing: {:?}",
-            query.place,
-            query.text
-        );
+        })
+        .await;
     }
 }
 

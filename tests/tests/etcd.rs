@@ -15,6 +15,7 @@ use springald_tests::etcd::{Etcd, EtcdOptions, LONGER_THAN_A_LEASE};
 use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
 use springald_tests::{Cluster, ClusterOptions, Process, tpch};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// A query in stages, whose answer is 300.
 const SUM: &str = "SELECT sum(n_nationkey) AS n FROM nation";
@@ -78,8 +79,16 @@ async fn nothing_was_done_twice(cluster: &Cluster) {
     assert_eq!(cluster.total(TASKS_RUN).await.expect("metrics") as u64, tasks, "tasks were run again");
 }
 
+/// A client that reads a result.
+type Reader = JoinHandle<Result<Vec<RecordBatch>, ClientError>>;
+
+/// To be checked when the outage is over: what comes after it takes its own time.
+fn is_in_the_middle(reader: &Reader) {
+    assert!(!reader.is_finished(), "the outage was to fall into the middle of the query");
+}
+
 /// A query that takes longer than the outage is answered.
-async fn outlives(cluster: &mut Cluster, client: &Client, outage: impl AsyncFnOnce(&mut Cluster)) {
+async fn outlives(cluster: &mut Cluster, client: &Client, outage: impl AsyncFnOnce(&mut Cluster, &Reader)) {
     let stream = client.query(&hashes(900)).await.expect("taken");
     let job = stream.job_id().expect("an id").to_owned();
     let reader = tokio::spawn(stream.collect_all());
@@ -89,8 +98,7 @@ async fn outlives(cluster: &mut Cluster, client: &Client, outage: impl AsyncFnOn
         if job["stages"][0]["tasks_done"].as_u64() > Some(0) { Ok(()) } else { Err(job.to_string()) }
     })
     .await;
-    outage(cluster).await;
-    assert!(!reader.is_finished(), "the outage was to fall into the middle of the query");
+    outage(cluster, &reader).await;
     let answer = reader.await.expect("the reader ends").expect("answered");
     let expected: i64 = 600_572;
     let rows: i64 = text(&answer).lines().filter_map(|line| line.split('|').nth(3)?.trim().parse::<i64>().ok()).sum();
@@ -106,12 +114,13 @@ async fn given_an_etcd_that_is_away_for_longer_than_leases_live_then_queries_go_
     let nations = sum(&client).await.expect("answered");
 
     println!("all members are killed, and come back with their data: leases live on");
-    outlives(&mut cluster, &client, async |cluster| {
+    outlives(&mut cluster, &client, async |cluster, reader| {
         cluster.etcd.kill_all();
         let (other, started) = (client.clone(), Instant::now());
         let waiting = tokio::spawn(async move { sum(&other).await });
         tokio::time::sleep(LONGER_THAN_A_LEASE).await;
         cluster.etcd.restart().await;
+        is_in_the_middle(reader);
         assert_eq!(waiting.await.expect("it ends").expect("it has waited"), nations);
         assert!(started.elapsed() >= LONGER_THAN_A_LEASE);
     })
@@ -123,12 +132,13 @@ async fn given_an_etcd_that_is_away_for_longer_than_leases_live_then_queries_go_
     println!("all members are stopped, and go on: all leases end at once");
     let short = client.query(SUM).await.expect("taken before");
     cluster.scheduler(0).rest.job_in_state(short.job_id().expect("an id"), "succeeded").await;
-    outlives(&mut cluster, &client, async |cluster| {
+    outlives(&mut cluster, &client, async |cluster, reader| {
         cluster.etcd.signal_all("STOP");
         // It has ended when its scheduler loses it: its end must not be taken for its loss.
         assert_eq!(text(&short.collect_all().await.expect("needs no etcd")), nations);
         tokio::time::sleep(LONGER_THAN_A_LEASE).await;
         cluster.etcd.signal_all("CONT");
+        is_in_the_middle(reader);
         assert_eq!(sum(&client).await.expect("answered when it is back"), nations);
     })
     .await;

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use springald_client::Client;
-use springald_deploy::cluster::State;
+use springald_deploy::cluster::{Service, State};
+use springald_tests::Http;
 use springald_tests::process::binary;
 use springald_tests::servers::nats_program;
+use springald_tests::wait::{SETTLE_DEADLINE, eventually};
 use tempfile::TempDir;
 
 /// Runs a command on the cluster in `directory`. `NAME=path` of `programs` says where a program is.
@@ -34,6 +36,58 @@ impl Drop for Ended {
             cluster(self.0.path(), &["down", "--wait", "5"], &BTreeMap::new());
         }
     }
+}
+
+/// True if the process is gone, or has ended and only waits for its parent.
+fn has_ended(service: &Service) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.pid));
+    stat.ok().is_none_or(|stat| stat.contains(") Z "))
+}
+
+/// Kills the processes whose names begin so.
+async fn kill_all(directory: &Path, named: &str) {
+    let state = State::expected(directory).expect("the state");
+    for service in state.services.iter().filter(|service| service.name.starts_with(named)) {
+        let kill = format!("kill -KILL {}", service.pid);
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success(), "{}", service.name);
+        eventually(&format!("{} has ended", service.name), SETTLE_DEADLINE, async || {
+            if has_ended(service) { Ok(()) } else { Err("it lives".to_owned()) }
+        })
+        .await;
+    }
+}
+
+/// Logs have the events, of which there are as many lines as are wanted.
+fn logs_have_the_events(directory: &Path, programs: &BTreeMap<&str, String>) {
+    for (name, event) in [("scheduler-1", "scheduler.started"), ("executor-1", "executor.started")] {
+        let logs = out(&cluster(directory, &["logs", name, "-n", "1000"], programs));
+        assert!(logs.starts_with(&format!("== {name} (")), "{logs}");
+        let found = logs.lines().filter(|line| line.contains(&format!(r#""event":"{event}""#))).count();
+        assert_eq!(found, 1, "{event}: {logs}");
+        let last = out(&cluster(directory, &["logs", name, "-n", "1"], programs));
+        assert_eq!(last.lines().filter(|line| line.starts_with('{')).count(), 1, "{last}");
+    }
+    assert!(!cluster(directory, &["logs", "executor-9"], programs).status.success());
+}
+
+/// An executor without a scheduler lives and is not ready; when all of them were lost, they come back together.
+async fn schedulers_and_executors_wait_for_each_other(directory: &Path, programs: &BTreeMap<&str, String>) {
+    kill_all(directory, "scheduler-").await;
+    let state = State::expected(directory).expect("the state");
+    let executor = Http::at(&state.known("executor-1").expect("it is there").addresses["telemetry"]);
+    eventually("the executor is not ready", SETTLE_DEADLINE, async || {
+        let answer = executor.get("/ready").await?;
+        let why = answer.status == 503 && answer.body.contains("no control stream to a scheduler");
+        if why { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert_eq!(executor.get("/health").await.expect("an answer").status, 200);
+
+    kill_all(directory, "executor-").await;
+    let names = ["restart", "executor-1", "executor-2", "scheduler-1", "scheduler-2"];
+    let restart = cluster(directory, &names, programs);
+    assert!(restart.status.success(), "{}", errors(&restart));
+    assert_eq!(executor.get("/ready").await.expect("an answer").status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,9 +129,7 @@ async fn given_programs_of_this_machine_when_a_cluster_is_started_and_ended_then
 
     let status = cluster(directory, &["status"], &programs);
     assert!(status.status.success() && !out(&status).contains("ended"), "{}", out(&status));
-    let logs = cluster(directory, &["logs", "executor-1", "-n", "3"], &programs);
-    assert!(out(&logs).starts_with("== executor-1"), "{}", out(&logs));
-    assert!(!cluster(directory, &["logs", "executor-9"], &programs).status.success());
+    logs_have_the_events(directory, &programs);
 
     let restart = cluster(directory, &["restart", "--kill", "executor-2"], &programs);
     assert!(restart.status.success(), "{}", errors(&restart));
@@ -86,14 +138,13 @@ async fn given_programs_of_this_machine_when_a_cluster_is_started_and_ended_then
         after.known("executor-2").expect("it is there").pid,
         state.known("executor-2").expect("it was there").pid
     );
+    schedulers_and_executors_wait_for_each_other(directory, &programs).await;
+    let after = State::expected(directory).expect("the state");
 
     let down = cluster(directory, &["down", "--delete"], &programs);
     assert!(down.status.success(), "{}\n{}", out(&down), errors(&down));
     for service in &after.services {
-        let process = Path::new("/proc").join(service.pid.to_string());
-        let ended =
-            !process.exists() || std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.contains(") Z "));
-        assert!(ended, "{} is still there", service.name);
+        assert!(has_ended(service), "{} is still there", service.name);
     }
     assert!(!directory.join("data").exists() && !directory.join("state.json").exists());
     let status = cluster(directory, &["status"], &programs);

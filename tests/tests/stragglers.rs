@@ -6,8 +6,9 @@ use std::time::Instant;
 use arrow::util::pretty::pretty_format_batches;
 use springald_tests::{Cluster, tpch};
 
-/// Seconds of work in many tasks, whose answer depends on every row.
-const HASHES: &str = "SELECT l_returnflag, count(*) AS n, max(sha512(repeat(l_comment, 60))) AS hash \
+/// Seconds of work in many tasks, whose answer depends on every row: a task that is slowed takes far longer than the
+/// two seconds after which it may be tried a second time, on a fast machine too.
+const HASHES: &str = "SELECT l_returnflag, count(*) AS n, max(sha512(repeat(l_comment, 120))) AS hash \
     FROM lineitem GROUP BY l_returnflag ORDER BY l_returnflag";
 
 /// Lets a process run for a small part of the time.

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use springald_client::{Client, QueryStream};
-use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
+use springald_tests::cluster::Scheduler;
+use springald_tests::wait::{ANSWER_DEADLINE, SETTLE_DEADLINE, eventually, same};
 use springald_tests::{Cluster, ClusterOptions, tpch};
 use tokio::task::JoinHandle;
 
@@ -18,11 +20,18 @@ const TASKS: u64 = 24;
 
 /// The longest time that a job may be without a scheduler: the lease's time to live, and what an etcd on a busy machine
 /// adds to that.
-const TAKEOVER_DEADLINE: Duration = Duration::from_secs(20);
+const TAKEOVER_DEADLINE: TimeDelta = TimeDelta::seconds(20);
 
 async fn cluster(schedulers: usize, executors: usize) -> Option<(Cluster, Client)> {
     // A query whose first answer is lost is submitted again; the result of the first submission waits for nobody.
-    let scheduler_settings = vec!["scheduler.result_retention=10s"];
+    cluster_with(schedulers, executors, vec!["scheduler.result_retention=10s"]).await
+}
+
+async fn cluster_with(
+    schedulers: usize,
+    executors: usize,
+    scheduler_settings: Vec<&'static str>,
+) -> Option<(Cluster, Client)> {
     let options = ClusterOptions { schedulers, executors, scheduler_settings, ..ClusterOptions::default() };
     let cluster = Cluster::start_with(options).await?;
     let client = cluster.client_of_all().await;
@@ -69,7 +78,7 @@ impl Running {
 
     /// Its answer, which must be this one, and the time that it took.
     async fn answers(self, expected: &str) -> Duration {
-        let ended = tokio::time::timeout(SETTLE_DEADLINE, self.reader).await.expect("it is answered in time");
+        let ended = tokio::time::timeout(ANSWER_DEADLINE, self.reader).await.expect("it is answered in time");
         let answer = ended.expect("the reader ends").expect("it is answered");
         assert_eq!(text(&answer), expected);
         self.started.elapsed()
@@ -87,6 +96,17 @@ async fn tasks_of(cluster: &Cluster, scheduler: usize, job: &str) -> u64 {
     job["stages"].as_array().expect("stages").iter().map(|stage| stage["tasks"].as_u64().expect("a number")).sum()
 }
 
+/// When a scheduler went on with a job of another one, by its events.
+async fn taken_over(scheduler: &Scheduler, job: &str) -> DateTime<Utc> {
+    eventually("the takeover is logged", SETTLE_DEADLINE, async || {
+        let events = scheduler.process.events();
+        let own = events.iter().find(|event| event["message"] == "job taken over" && event["job_id"] == job);
+        let ts = own.and_then(|event| event["ts"].as_str()).ok_or("it is not")?;
+        ts.parse::<DateTime<Utc>>().map_err(|error| format!("{ts}: {error}"))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_scheduler_that_is_killed_then_another_answers_and_no_task_runs_twice() {
     let Some((mut cluster, client)) = cluster(2, 3).await else { return };
@@ -94,10 +114,15 @@ async fn given_a_scheduler_that_is_killed_then_another_answers_and_no_task_runs_
     let before = tasks_run(&cluster).await;
     let running = Running::start(&cluster, &client, 0).await;
     let job = running.job.clone();
+    let killed = Utc::now();
     cluster.kill_scheduler(0);
     let disturbed = running.answers(&expected).await;
-    println!("undisturbed {undisturbed:?}, with its scheduler killed {disturbed:?}");
-    assert!(disturbed < undisturbed + TAKEOVER_DEADLINE);
+    let without_scheduler = taken_over(cluster.scheduler(0), &job).await - killed;
+    println!(
+        "undisturbed {undisturbed:?}, with its scheduler killed {disturbed:?}, of which it had none for {} ms",
+        without_scheduler.num_milliseconds()
+    );
+    assert!(without_scheduler < TAKEOVER_DEADLINE, "{without_scheduler}");
     assert_eq!(tasks_run(&cluster).await - before, tasks_of(&cluster, 0, &job).await, "a task was run again");
     cluster.idle().await;
 }
@@ -125,7 +150,8 @@ async fn given_a_scheduler_that_is_stopped_past_its_lease_then_it_changes_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_result_that_waits_when_its_scheduler_is_killed_then_another_hands_it_out() {
-    let Some((mut cluster, client)) = cluster(2, 2).await else { return };
+    // Results wait as long as they usually do.
+    let Some((mut cluster, client)) = cluster_with(2, 2, vec![]).await else { return };
     let all = "SELECT l_orderkey, l_linenumber, l_comment FROM lineitem WHERE l_orderkey % 7 = 0";
     let sorted = |mut rows: Vec<String>| {
         rows.sort_unstable();

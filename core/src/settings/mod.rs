@@ -176,7 +176,7 @@ pub struct QuerySettings {
     /// Bytes of files that a distributed query reads, per partition of its exchanges: smaller partitions have hash
     /// tables that stay in the caches, but each costs a task.
     pub partition_bytes: ByteSize,
-    /// Rows per batch.
+    /// Rows per batch, from 1 to 1048576.
     pub batch_size: usize,
     /// A query that reads at most this much per slot of one executor runs there whole, without an exchange.
     pub whole_query_bytes: ByteSize,
@@ -186,6 +186,11 @@ pub struct QuerySettings {
     pub runtime_filters: bool,
     /// Longest time a query may take; 0ms: no limit.
     pub deadline: Span,
+}
+
+impl QuerySettings {
+    /// Most rows of a batch: operators make room for as many at once, without asking for the memory.
+    pub const MAX_BATCH_SIZE: usize = 1 << 20;
 }
 
 impl Default for QuerySettings {

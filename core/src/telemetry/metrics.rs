@@ -18,6 +18,8 @@ pub(crate) mod springald_telemetry {
     pub fn event_bytes_written_total() -> Counter;
     /// Events that were dropped, by reason: buffer_full (the writer could not keep up), write_failed (a full disk).
     pub fn events_dropped_total(reason: &'static str) -> Counter;
+    /// Times that a full file of events could not be set aside: it grows on.
+    pub fn event_files_not_set_aside_total() -> Counter;
     /// Spans exported to the collector of traces.
     pub fn spans_exported_total() -> Counter;
     /// Spans that were dropped, by reason: queue_full (the collector is too slow),

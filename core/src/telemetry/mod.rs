@@ -88,6 +88,7 @@ pub fn init(settings: &TelemetrySettings, identity: &Identity) -> Result<()> {
     for reason in ["buffer_full", "write_failed"] {
         metrics::springald_telemetry::events_dropped_total(reason).inc_by(0);
     }
+    metrics::springald_telemetry::event_files_not_set_aside_total().inc_by(0);
     for reason in ["queue_full", "export_failed", "rejected"] {
         metrics::springald_telemetry::spans_dropped_total(reason).inc_by(0);
     }

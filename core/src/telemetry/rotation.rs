@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::metrics::springald_telemetry as metrics;
+
 /// Files that are kept at most: each is looked for when one is set aside.
 const MOST_KEPT: u32 = 100;
 
@@ -58,7 +60,9 @@ impl Write for RotatingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.limit > 0 && self.size >= self.limit && self.between_lines {
             // Where that fails, as in a directory that may not be changed, a file that grows is better than a loss.
-            let _ = self.set_aside();
+            if self.set_aside().is_err() {
+                metrics::event_files_not_set_aside_total().inc();
+            }
         }
         let written = self.file.write(bytes)?;
         self.size += written as u64;
@@ -114,7 +118,9 @@ mod tests {
         fs::create_dir(directory.path().join("e.jsonl.1")).expect("made");
         fs::write(directory.path().join("e.jsonl.1/full"), "").expect("made");
         let mut file = RotatingFile::open(&path, 1, 1).expect("opened");
+        let before = metrics::event_files_not_set_aside_total().get();
         (0..3).for_each(|_| file.write_all(b"line\n").expect("written"));
         assert_eq!(fs::read_to_string(&path).expect("text"), "line\n".repeat(3));
+        assert_eq!(metrics::event_files_not_set_aside_total().get(), before + 2);
     }
 }

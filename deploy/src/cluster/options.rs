@@ -14,9 +14,9 @@ pub enum ClusterCommand {
     Up(UpOptions),
     /// Shows what runs, and where it listens. Exit code 1 if something has ended or is not healthy.
     Status(Place),
-    /// Shows the last lines of the logs.
+    /// Shows the last lines of the logs, and of the events of schedulers and executors.
     Logs(LogsOptions),
-    /// Ends parts and starts them again, as they were.
+    /// Ends parts and starts them again, as they were; those that have ended are started at once.
     Restart(RestartOptions),
     /// Ends what was started, the last first.
     Down(DownOptions),
@@ -67,7 +67,7 @@ pub struct LogsOptions {
     pub place: Place,
     /// Parts, for example `scheduler-1`; all without it.
     pub names: Vec<String>,
-    /// Lines of each.
+    /// Lines of each file.
     #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 20)]
     pub lines: usize,
 }

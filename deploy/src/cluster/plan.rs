@@ -19,6 +19,7 @@ pub(super) struct Planned {
     pub program: PathBuf,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
+    pub events: Option<PathBuf>,
     pub health: String,
     pub addresses: BTreeMap<String, String>,
 }
@@ -214,7 +215,8 @@ impl Planner<'_> {
         arguments.extend(["--set".to_owned(), format!("telemetry.log_file={}", events.display())]);
         let mut addresses = addresses.to_vec();
         addresses.push(("telemetry", &telemetry));
-        self.plan.second.push(planned(name, program, arguments, format!("http://{telemetry}/ready"), &addresses));
+        let planned = planned(name, program, arguments, format!("http://{telemetry}/ready"), &addresses);
+        self.plan.second.push(Planned { events: Some(events), ..planned });
         Ok(())
     }
 
@@ -376,7 +378,7 @@ fn planned(
 ) -> Planned {
     let addresses = addresses.iter().map(|(what, address)| ((*what).to_owned(), (*address).clone())).collect();
     let (name, program) = (name.to_owned(), program.to_owned());
-    Planned { name, program, arguments, environment: vec![], health, addresses }
+    Planned { name, program, arguments, environment: vec![], events: None, health, addresses }
 }
 
 fn port(address: &str) -> &str {
@@ -461,6 +463,16 @@ mod tests {
             for name in left {
                 assert!(!text.contains(name), "{}: {name}", path.display());
             }
+        }
+    }
+
+    #[test]
+    fn given_schedulers_and_executors_when_planned_then_the_files_of_their_events_are_known() {
+        for one in plan(&everything()).second {
+            let ours = one.program == Path::new("/springald");
+            let file = format!("/d/events/{}.jsonl", one.name);
+            assert_eq!(one.arguments.contains(&format!("telemetry.log_file={file}")), ours, "{}", one.name);
+            assert_eq!(one.events, ours.then(|| PathBuf::from(file)), "{}", one.name);
         }
     }
 

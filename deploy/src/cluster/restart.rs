@@ -1,14 +1,16 @@
 //! Ends parts of a cluster and starts them again.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use super::options::RestartOptions;
 use super::process;
-use super::state::State;
+use super::state::{Service, State};
 use crate::{Error, Result};
 
-/// One after the other, each until it is healthy again.
+/// What has ended is started at once, as a scheduler is healthy only with an executor, and an executor with a scheduler.
+/// What lives is ended and started one after the other, each until it is healthy again.
 pub(super) async fn run(options: &RestartOptions) -> Result<bool> {
     let directory = &options.place.directory;
     let directory = fs::canonicalize(directory).map_err(Error::file("find", directory))?;
@@ -16,15 +18,33 @@ pub(super) async fn run(options: &RestartOptions) -> Result<bool> {
     for name in &options.names {
         state.known(name)?;
     }
-    for name in &options.names {
-        let Some(service) = state.services.iter_mut().find(|service| service.name == *name) else { continue };
+    let has_ended = |service: &&Service| options.names.contains(&service.name) && !process::lives(service);
+    let ended: Vec<String> = state.services.iter().filter(has_ended).map(|service| service.name.clone()).collect();
+    for name in &ended {
+        start(name, &mut state, &directory)?;
+    }
+    for name in &ended {
+        healthy(name, &state, patience).await?;
+    }
+    for name in options.names.iter().filter(|name| !ended.contains(name)) {
         let time_to_end = if options.kill { Duration::ZERO } else { patience };
-        process::stop(service, time_to_end, options.kill).await;
-        *service = process::start(&service.planned(), &directory)?;
-        let started = service.clone();
-        state.save(&directory)?;
-        process::healthy(&started, patience).await?;
-        println!("{name} pid {}", started.pid);
+        process::stop(state.known(name)?, time_to_end, options.kill).await;
+        start(name, &mut state, &directory)?;
+        healthy(name, &state, patience).await?;
     }
     Ok(true)
+}
+
+fn start(name: &str, state: &mut State, directory: &Path) -> Result<()> {
+    if let Some(service) = state.services.iter_mut().find(|service| service.name == name) {
+        *service = process::start(&service.planned(), directory)?;
+    }
+    state.save(directory)
+}
+
+async fn healthy(name: &str, state: &State, patience: Duration) -> Result<()> {
+    let service = state.known(name)?;
+    process::healthy(service, patience).await?;
+    println!("{name} pid {}", service.pid);
+    Ok(())
 }

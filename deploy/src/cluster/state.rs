@@ -24,8 +24,10 @@ pub struct Service {
     pub pid: u32,
     /// When the process began, in the kernel's ticks: with the id, it names the process.
     pub began: u64,
-    /// Its log.
+    /// Its log: what it writes to standard output and standard error.
     pub log: PathBuf,
+    /// Its events, where they have a file of their own: then its log is empty while all is well.
+    pub events: Option<PathBuf>,
     /// Where to ask whether it is healthy.
     pub health: String,
     /// Where it listens, by what for: `flight_sql`, `rest`, `telemetry`, `http`, `client`.
@@ -35,8 +37,13 @@ pub struct Service {
 impl Service {
     /// What it takes to start it again.
     pub(super) fn planned(&self) -> Planned {
-        let Self { name, program, arguments, environment, health, addresses, .. } = self.clone();
-        Planned { name, program, arguments, environment, health, addresses }
+        let Self { name, program, arguments, environment, events, health, addresses, .. } = self.clone();
+        Planned { name, program, arguments, environment, events, health, addresses }
+    }
+
+    /// The files that say what it does.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.log).chain(&self.events)
     }
 }
 

@@ -30,15 +30,18 @@ pub(super) async fn print(state: &State) -> bool {
     all_well
 }
 
-/// Prints the last lines of logs.
+/// Prints the last lines of logs, and of events.
 pub(super) fn logs(options: &LogsOptions) -> Result<bool> {
     let state = State::expected(&options.place.directory)?;
     for name in &options.names {
         state.known(name)?;
     }
     for service in &state.services {
-        if options.names.is_empty() || options.names.contains(&service.name) {
-            println!("== {} ({})\n{}", service.name, service.log.display(), process::tail(&service.log, options.lines));
+        if !options.names.is_empty() && !options.names.contains(&service.name) {
+            continue;
+        }
+        for file in service.files() {
+            println!("== {} ({})\n{}", service.name, file.display(), process::tail(file, options.lines));
         }
     }
     Ok(true)

@@ -187,7 +187,8 @@ impl Fetch {
             FlightError::Tonic(status) if status.code() != Code::OutOfRange => status,
             FlightError::Tonic(_) => {
                 let message = format!(
-                    "a row of stage {} is larger than an exchange message may be ({MAX_MESSAGE_BYTES} bytes)",
+                    "a row (or a dictionary) of stage {} is larger than a message of the exchange may be \
+                     ({MAX_MESSAGE_BYTES} bytes)",
                     self.stage
                 );
                 return Error::new(ErrorCode::ResourcesExhausted, message).into();

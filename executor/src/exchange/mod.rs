@@ -13,10 +13,13 @@
 mod compact;
 pub(crate) mod encode;
 mod fetch;
+mod gather;
 mod handover;
 pub(crate) mod input;
 pub(crate) mod partition;
 pub(crate) mod peers;
+mod retained;
 pub(crate) mod service;
+mod size;
 pub(crate) mod store;
 pub(crate) mod ticket;

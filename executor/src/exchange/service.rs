@@ -16,7 +16,7 @@ use springald_core::ids::{JobId, TaskId};
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::encode::{FlightEncoder, message_bytes};
+use super::encode::{EncodeError, FlightEncoder, message_bytes};
 use super::store::{ExchangeStore, ReadError};
 use super::ticket::Ticket;
 use crate::metrics;
@@ -64,6 +64,14 @@ fn lost(task: TaskId, message: String) -> Status {
     status
 }
 
+/// A message that is too large is refused here as the peer would refuse it: the same for all that read.
+fn not_sent(error: EncodeError) -> Status {
+    match error {
+        EncodeError::TooLarge(_) => Status::out_of_range(error.to_string()),
+        EncodeError::Arrow(_) => Error::new(ErrorCode::Internal, error.to_string()).into(),
+    }
+}
+
 /// The ticket's pieces as messages. A piece is opened when its turn comes, so that waiting ones can still be spilled.
 fn stream_pieces(
     store: ExchangeStore,
@@ -83,9 +91,7 @@ fn stream_pieces(
         }
     });
     let messages = batches.map(move |batch| {
-        let encoded = encoder.encode(&batch?).map_err(|error| {
-            Status::from(Error::new(ErrorCode::Internal, format!("encoding a batch for a peer: {error}")))
-        })?;
+        let encoded = encoder.encode(&batch?).map_err(not_sent)?;
         Ok::<_, Status>(futures::stream::iter(encoded.into_iter().map(Ok)))
     });
     let sent = metrics::springald_executor::exchange_sent_bytes_total();

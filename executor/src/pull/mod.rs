@@ -53,7 +53,7 @@ pub(crate) struct Supervisor {
     pub(crate) grace: Duration,
 }
 
-/// What is known about the streams, for statistics.
+/// What is known about the streams, for statistics and readiness.
 #[derive(Debug, Default)]
 pub(crate) struct PullStatus {
     connected: AtomicUsize,
@@ -66,9 +66,25 @@ impl PullStatus {
         self.connected.load(Ordering::Relaxed)
     }
 
+    /// Counts a stream that was opened.
+    pub(crate) fn opened(&self) -> Open<'_> {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        Open(self)
+    }
+
     /// Outcomes that were not acknowledged yet.
     pub(crate) fn pending_outcomes(&self) -> usize {
         self.outcomes.lock().values().map(|outcomes| outcomes.len()).sum()
+    }
+}
+
+/// A stream that is open: counted until dropped, in whatever way it ends.
+#[derive(Debug)]
+pub(crate) struct Open<'a>(&'a PullStatus);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -158,9 +174,9 @@ impl Supervisor {
         };
         tracing::info!(event = names::STREAM_CONNECTED, scheduler_id = %scheduler.id, address, "connected to the scheduler");
         metrics::streams_opened_total().inc();
-        self.status.connected.fetch_add(1, Ordering::Relaxed);
+        let open = self.status.opened();
         let ended = stream.run(scheduler, &self.tasks, self.slots.watch(), &self.cancel).await;
-        self.status.connected.fetch_sub(1, Ordering::Relaxed);
+        drop(open);
         if let Err(error) = ended {
             metrics::streams_broken_total().inc();
             tracing::info!(event = names::STREAM_BROKEN, scheduler_id = %scheduler.id, address, %error, "the stream to the scheduler broke");

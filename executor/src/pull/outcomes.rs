@@ -1,14 +1,15 @@
 //! Outcomes on their way to one scheduler: kept until it has acknowledged them, across broken streams.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use springald_core::ids::JobId;
 use springald_proto::control;
 use tokio::sync::Notify;
 
-/// Past this many outcomes that are not acknowledged, no new tasks are accepted from the scheduler.
-const MAX_PENDING: usize = 4096;
+/// Past this many outcomes that are not acknowledged, no new tasks are accepted from the scheduler. While the state
+/// store takes nothing, it keeps as many for each executor.
+const MAX_PENDING: usize = 1024;
 /// Most outcomes in one report.
 const MAX_REPORTED: usize = 256;
 
@@ -24,6 +25,8 @@ struct Queue {
     next: u64,
     /// In the order in which tasks ended, numbered.
     pending: VecDeque<(u64, control::Outcome)>,
+    /// Jobs that the scheduler does not own any more, and the fencing token that is obeyed in each: not told yet.
+    superseded: BTreeMap<JobId, u64>,
 }
 
 impl Outcomes {
@@ -41,6 +44,18 @@ impl Outcomes {
     pub(crate) fn forget_job(&self, job: &JobId) {
         let is_other = |outcome: &control::Outcome| outcome.key.as_ref().is_none_or(|key| key.job_id != job.as_str());
         self.queue.lock().pending.retain(|(_, outcome)| is_other(outcome));
+    }
+
+    /// Another fencing token than the scheduler's is obeyed in a job; [`added`](Self::added) wakes.
+    pub(crate) fn supersede(&self, job: &JobId, token: u64) {
+        self.queue.lock().superseded.insert(job.clone(), token);
+        self.added.notify_one();
+    }
+
+    /// The jobs in which another token is obeyed, and that token. Each is said once: should it be lost with the stream, the
+    /// scheduler finds out by what it launches next.
+    pub(crate) fn superseded(&self) -> BTreeMap<JobId, u64> {
+        std::mem::take(&mut self.queue.lock().superseded)
     }
 
     /// Number of outcomes that were not acknowledged yet.
@@ -126,6 +141,16 @@ mod tests {
         assert!(second.sequence > first.sequence);
         reports.acknowledge(first.sequence, &outcomes);
         assert_eq!(outcomes.len(), 10);
+    }
+
+    #[test]
+    fn given_a_scheduler_that_is_behind_when_it_acknowledges_then_its_tasks_are_accepted_again() {
+        let (outcomes, mut reports) = (Outcomes::default(), Reports::default());
+        (0..MAX_PENDING).for_each(|job| outcomes.add(outcome(&job.to_string())));
+        assert!(outcomes.is_full());
+        let said = reports.next(&outcomes).expect("a report");
+        reports.acknowledge(said.sequence, &outcomes);
+        assert!(!outcomes.is_full());
     }
 
     #[test]

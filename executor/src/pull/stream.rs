@@ -7,7 +7,7 @@ use springald_core::telemetry::events::names;
 use springald_proto::control::control_client::ControlClient;
 use springald_proto::control::executor_message::Message as Outgoing;
 use springald_proto::control::scheduler_message::Message as Incoming;
-use springald_proto::control::{ExecutorMessage, HandedBack, HeldJobs, Hello, Offer, SchedulerMessage};
+use springald_proto::control::{ExecutorMessage, HandedBack, HeldJobs, Hello, Holdings, Offer, SchedulerMessage};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -182,7 +182,12 @@ impl ControlStream {
         if jobs.is_empty() { Ok(()) } else { self.send(Outgoing::Held(HeldJobs { jobs })).await }
     }
 
+    /// Says what the scheduler has not heard: that others own jobs of it, and outcomes.
     async fn report(&mut self, scheduler: &Scheduler) -> Result<()> {
+        for (job, owner_revision) in scheduler.outcomes.superseded() {
+            let nothing = Holdings { job_id: job.to_string(), owner_revision, ..Holdings::default() };
+            self.send(Outgoing::Holdings(nothing)).await?;
+        }
         while let Some(report) = self.reports.next(&scheduler.outcomes) {
             self.send(Outgoing::Outcomes(report)).await?;
         }

@@ -108,19 +108,22 @@ impl FakeScheduler {
         BTreeMap::from([(self.id.clone(), self.address.clone())])
     }
 
-    /// The next thing that any executor says.
-    pub async fn next(&mut self) -> Said {
-        tokio::time::timeout(DEADLINE, self.said.recv()).await.expect("said in time").expect("the service lives")
+    /// The next thing that any executor says: soon, as they repeat their offers.
+    async fn next(&mut self) -> Said {
+        self.said.recv().await.expect("the service lives")
     }
 
     /// Skips what is said until `wanted` finds what it looks for.
     pub async fn wait_for<T>(&mut self, wanted: impl Fn(&str, &FromExecutor) -> Option<T>) -> T {
-        loop {
-            let (executor, message) = self.next().await;
-            if let Some(found) = wanted(&executor, &message) {
-                return found;
+        let found = async {
+            loop {
+                let (executor, message) = self.next().await;
+                if let Some(found) = wanted(&executor, &message) {
+                    return found;
+                }
             }
-        }
+        };
+        in_time(found).await
     }
 
     /// Waits until executor `id` offers `slots`.
@@ -135,29 +138,30 @@ impl FakeScheduler {
     /// Waits until each of these executors has offered `slots` once, in whatever order.
     pub async fn wait_for_offers(&mut self, ids: &[&str], slots: u32) {
         let mut missing: Vec<_> = ids.to_vec();
-        while !missing.is_empty() {
-            if let (executor, FromExecutor::Offer(offer)) = self.next().await
-                && offer.free_slots == slots
-            {
-                missing.retain(|id| *id != executor);
+        let offered = async {
+            while !missing.is_empty() {
+                if let (executor, FromExecutor::Offer(offer)) = self.next().await
+                    && offer.free_slots == slots
+                {
+                    missing.retain(|id| *id != executor);
+                }
             }
-        }
+        };
+        in_time(offered).await;
     }
 
     /// Waits for `count` outcomes, and acknowledges them.
     pub async fn outcomes(&mut self, count: usize) -> Vec<(String, control::Outcome)> {
         let mut outcomes = vec![];
-        while outcomes.len() < count {
-            let (executor, report) = self
-                .wait_for(|executor, message| match message {
-                    FromExecutor::Outcomes(report) => Some((executor.to_owned(), report.clone())),
-                    _ => None,
-                })
-                .await;
-            let acknowledged = control::Acknowledged { sequence: report.sequence };
-            self.tell(&executor, ToExecutor::Acknowledged(acknowledged)).await;
-            outcomes.extend(report.outcomes.into_iter().map(|outcome| (executor.clone(), outcome)));
-        }
+        let told = async {
+            while outcomes.len() < count {
+                let (executor, FromExecutor::Outcomes(report)) = self.next().await else { continue };
+                let acknowledged = control::Acknowledged { sequence: report.sequence };
+                self.tell(&executor, ToExecutor::Acknowledged(acknowledged)).await;
+                outcomes.extend(report.outcomes.into_iter().map(|outcome| (executor.clone(), outcome)));
+            }
+        };
+        in_time(told).await;
         outcomes
     }
 
@@ -171,6 +175,11 @@ impl FakeScheduler {
     pub fn hang_up(&self, id: &str) {
         self.streams.lock().remove(id);
     }
+}
+
+/// What comes of it within [`DEADLINE`] in all: something is always said, if only the same offers again.
+async fn in_time<T>(waiting: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, waiting).await.expect("said in time")
 }
 
 impl Drop for FakeScheduler {
@@ -228,6 +237,12 @@ impl Running {
             assert!(Instant::now() < deadline, "{what}: {stats:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits until its one slot is free: a task's outcome is told before its slot is given back, and what is launched
+    /// in between is handed back.
+    pub async fn slot_is_free(&self) {
+        self.wait_until("its slot is free", |stats| stats.free_slots == 1).await;
     }
 
     /// Where the output of a task of this executor is.

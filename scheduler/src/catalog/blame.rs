@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::location::Location;
 use super::name::TableName;
-use super::table::{forget_local_listings, listing_urls};
+use super::table::listing_urls;
 
 /// Most files looked at after one failure.
 const MAX_FILES: usize = 256;
@@ -92,7 +92,6 @@ fn cannot_be_read(location: &Location, error: impl std::error::Error + Send + Sy
 }
 
 async fn search(session: &dyn Session, suspect: &Suspect<'_>) -> Option<Fault> {
-    forget_local_listings(session, suspect.name, suspect.locations);
     let mut expected = suspect.schema.cloned();
     let mut looked_at = 0;
     for (location, url) in suspect.locations.iter().zip(listing_urls(suspect.name, suspect.locations)) {

@@ -19,7 +19,7 @@ use super::blame::{self, Suspect};
 use super::format::Format;
 use super::location::Location;
 use super::name::TableName;
-use super::table::{encode_schema, forget_listing, listing_urls};
+use super::table::{encode_schema, listing_urls};
 
 /// Most locations of one table.
 const MAX_LOCATIONS: usize = 1000;
@@ -134,9 +134,8 @@ async fn existing(name: &TableName, location: Location, state: &SessionState) ->
     }
 }
 
-/// True if there is no file at the location now, whatever was there when it was listed before.
+/// True if there is no file at the location.
 async fn is_empty(name: &TableName, location: &Location, state: &SessionState) -> Result<bool> {
-    forget_listing(state, name, location);
     let url = location.url().clone().with_table_ref(name.reference());
     let store = state.runtime_env().object_store(&url)?;
     let mut files = url.list_all_files(state, store.as_ref(), "").await?;
@@ -175,10 +174,7 @@ impl Files<'_> {
         for location in locations {
             narrowed.push(match location.is_directory() {
                 true => self.files_of_directory(&location, &suffixes, may_be_empty).await?,
-                false => {
-                    forget_listing(self.state, self.name, &location);
-                    location
-                }
+                false => location,
             });
         }
         Ok(narrowed)

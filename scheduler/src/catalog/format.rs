@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::catalog::Session;
-use datafusion::common::GetExt;
+use datafusion::common::{DataFusionError, GetExt};
 use datafusion::datasource::file_format::arrow::ArrowFormatFactory;
 use datafusion::datasource::file_format::csv::CsvFormatFactory;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
@@ -69,11 +69,17 @@ impl Format {
     }
 
     /// The reader, with the session's settings for what the table's own options leave open.
+    ///
+    /// # Errors
+    /// An option that the format does not have, or a value that the option cannot have.
     pub(super) fn reader(
         self,
         session: &dyn Session,
         options: &HashMap<String, String>,
     ) -> datafusion::error::Result<Arc<dyn FileFormat>> {
+        if self == Self::Arrow {
+            refuse_options(options)?;
+        }
         self.factory().create(session, options)
     }
 
@@ -118,6 +124,16 @@ impl Format {
     }
 }
 
+/// For a format without options, whose reader takes any and does nothing with them.
+fn refuse_options(options: &HashMap<String, String>) -> datafusion::error::Result<()> {
+    match options.keys().min() {
+        None => Ok(()),
+        Some(option) => Err(DataFusionError::Configuration(format!(
+            "the option \"{option}\" is not known: files in the ARROW format have no options"
+        ))),
+    }
+}
+
 /// The compression that all the names speak of.
 fn common_compression(files: &[&str]) -> Option<&'static str> {
     const ENDINGS: [(&str, &str); 4] = [(".gz", "gzip"), (".bz2", "bzip2"), (".xz", "xz"), (".zst", "zstd")];
@@ -128,6 +144,9 @@ fn common_compression(files: &[&str]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::prelude::SessionContext;
+    use springald_core::error::ErrorCode;
+
     use super::*;
 
     #[test]
@@ -154,6 +173,23 @@ mod tests {
         let options = HashMap::from([(COMPRESSION.to_owned(), "gzip".to_owned())]);
         assert_eq!(Format::Csv.suffixes(&options), [".csv.gz"]);
         assert_eq!(Format::Ndjson.suffixes(&HashMap::new()), [".json", ".ndjson", ".jsonl"]);
+    }
+
+    #[test]
+    fn given_an_option_that_the_format_does_not_have_it_is_refused_and_not_kept() {
+        let state = SessionContext::new().state();
+        for format in [Format::Arrow, Format::Csv, Format::Ndjson, Format::Parquet] {
+            for option in ["aws.secret_access_key", "format.nonsense"] {
+                let options = HashMap::from([(option.to_owned(), "hunter2".to_owned())]);
+                let error = Error::from(format.reader(&state, &options).expect_err(option));
+                assert_eq!(error.code(), ErrorCode::Invalid, "{format:?}: {error}");
+                assert!(!error.message().contains("hunter2"), "{format:?}: {error}");
+            }
+            format.reader(&state, &HashMap::new()).expect("a reader without options");
+        }
+        let options = HashMap::from([(COMPRESSION.to_owned(), "gzip".to_owned())]);
+        let error = Format::Arrow.reader(&state, &options).expect_err("compressed");
+        assert!(error.to_string().contains("\"format.compression\" is not known"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use datafusion::datasource::listing::ListingTableUrl;
 use percent_encoding::percent_decode_str;
 use springald_core::error::{Error, Result};
 use springald_core::object_stores::{SCHEMES, check_url};
+use springald_core::secrets::MASK;
 use url::Url;
 
 const GLOB_CHARACTERS: [char; 3] = ['*', '?', '['];
@@ -23,7 +24,7 @@ impl Location {
     /// A relative path, another scheme, credentials, a query part, or a glob that is not in the last segment.
     pub(super) fn parse(text: &str) -> Result<Self> {
         if text.is_empty() || text.chars().any(char::is_control) {
-            return Err(Error::invalid(format!("{text:?} is not a location")));
+            return Err(Error::invalid(format!("{:?} is not a location", shown(text))));
         }
         if text.starts_with('/') {
             return Self::local(text);
@@ -136,12 +137,27 @@ fn split_glob(path: &str) -> Result<(&str, Option<&str>)> {
 }
 
 fn not_absolute(text: &str, error: url::ParseError) -> Error {
+    let shown = shown(text);
     match error {
         url::ParseError::RelativeUrlWithoutBase => Error::invalid(format!(
-            "the location {text:?} is a relative path, and every process has its own working directory: write an \
+            "the location {shown:?} is a relative path, and every process has its own working directory: write an \
              absolute path, or a URL ({SCHEMES})"
         )),
-        other => Error::invalid(format!("the location {text:?} is not a URL: {other}")),
+        other => Error::invalid(format!("the location {shown:?} is not a URL: {other}")),
+    }
+}
+
+/// A location that cannot be read, without what may be credentials: all that stands between the scheme and the last
+/// `@`, or anything like a port. Where they end is not known, as it is not a URL.
+fn shown(text: &str) -> String {
+    let Some((_, rest)) = text.split_once(':') else { return text.to_owned() };
+    let rest = rest.trim_start_matches(['/', '\\']);
+    let scheme = text.strip_suffix(rest).unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}{MASK}@{place}"),
+        // The host was forgotten, and a password is where a port should be.
+        None if scheme.ends_with('/') && rest.contains(':') => format!("{scheme}{MASK}"),
+        None => text.to_owned(),
     }
 }
 
@@ -201,6 +217,26 @@ mod tests {
             let error = Location::parse(text).expect_err(text);
             assert_eq!(error.code(), code, "{text}: {error}");
             assert!(error.message().contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn given_credentials_in_what_is_not_a_url_the_error_shows_the_place_without_them() {
+        let cases = [
+            ("s3://AKIAIOSFODNN7EXAMPLE:hun/ter2/x@bucket/dir/", "\"s3://***@bucket/dir/\" is not a URL"),
+            ("http://ann:hun/ter2@h/x", "\"http://***@h/x\" is not a URL"),
+            ("http:ann:hun/ter2@h/x", "\"http:***@h/x\" is not a URL"),
+            ("http://ann:\"hun/ter2 @h/x", "\"http://***@h/x\" is not a URL"),
+            ("s3://AKIA:hun/ter2", "\"s3://***\" is not a URL"),
+            ("an_n:hun/ter2@h/x", "\"an_n:***@h/x\" is a relative path"),
+            ("s3://AKIA:hun/\nter2@b/x", "\"s3://***@b/x\" is not a location"),
+            ("http://host:port/", "\"http://***\" is not a URL: invalid port number"),
+            ("data/2024:01/x.csv", "\"data/2024:01/x.csv\" is a relative path"),
+        ];
+        for (text, part) in cases {
+            let message = Location::parse(text).expect_err(text).message().to_owned();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(!message.contains("hun") && !message.contains("ter2"), "{text}: {message}");
         }
     }
 }

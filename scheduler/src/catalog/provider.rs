@@ -3,7 +3,8 @@
 //! ```text
 //! CatalogList ─▶ one Database ─▶ a Schema per name ─▶ table(name): snapshot, else the store
 //!                                                       │ files ─▶ CatalogTable
-//!                                                       └ view  ─▶ its SQL, planned one level deeper
+//!                   │                                   └ view  ─▶ its SQL, planned one level deeper
+//!                   └▶ information_schema: DataFusion's, over a list that also has what cannot be opened
 //! ```
 //!
 //! A view is planned from its SQL each time it is named, so it follows its tables. It means the same to everybody:
@@ -12,11 +13,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::ViewTable;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
-use springald_core::error::{Error, Result};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, LogicalPlanBuilder, TableType};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::telemetry::events::names;
 
 use super::name::{CATALOG, INFORMATION_SCHEMA, TableName};
@@ -32,18 +34,40 @@ pub(super) struct CatalogList {
     shared: Arc<Shared>,
     /// How many views were opened on the way here.
     depth: usize,
+    broken: Broken,
+}
+
+/// What a table or view is that cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// An error: somebody wants to read it.
+    Error,
+    /// A table without columns: all are described together, and the others must not be hidden by it.
+    Empty,
 }
 
 impl CatalogList {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, depth: 0 }
+        Self { shared, depth: 0, broken: Broken::Error }
+    }
+
+    /// What describes all tables and views to SQL.
+    fn information_schema(&self) -> InformationSchemaProvider {
+        let list = Self { broken: Broken::Empty, ..self.clone() };
+        let functions = self.shared.defaults().table_functions().clone();
+        InformationSchemaProvider::new(Arc::new(list)).with_table_functions(functions)
     }
 
     /// The table or view with this name.
     pub(super) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
-        match self.shared.find(name).await? {
-            None => Ok(None),
-            Some(definition) => self.open(&definition).await.map(Some),
+        let Some(definition) = self.shared.find(name).await? else { return Ok(None) };
+        match self.open(&definition).await {
+            // A store that cannot be reached says nothing about the table.
+            Err(error) if self.broken == Broken::Empty && error.code() != ErrorCode::Unavailable => {
+                tracing::debug!(event = names::CATALOG_COLUMNS_UNKNOWN, table = %name, %error, "a table is listed without its columns");
+                without_columns(&definition).map(Some)
+            }
+            opened => opened.map(Some),
         }
     }
 
@@ -67,12 +91,22 @@ impl CatalogList {
             )));
         }
         let mut state = self.shared.defaults().clone();
-        state.register_catalog_list(Arc::new(Self { shared: Arc::clone(&self.shared), depth: self.depth + 1 }));
+        let deeper = Self { shared: Arc::clone(&self.shared), depth: self.depth + 1, broken: Broken::Error };
+        state.register_catalog_list(Arc::new(deeper));
         match state.create_logical_plan(sql).await? {
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::unwrap_or_clone(view.input)),
             _ => Err(Error::internal("its definition is not planned as a CREATE VIEW statement")),
         }
     }
+}
+
+/// What stands for a table or view that cannot be opened: its definition is all there is.
+fn without_columns(definition: &Definition) -> Result<Arc<dyn TableProvider>> {
+    let sql = match &definition.kind {
+        Kind::View(sql) => Some(sql.clone()),
+        Kind::Files(_) | Kind::Unusable(_) => None,
+    };
+    Ok(Arc::new(ViewTable::new(LogicalPlanBuilder::empty(false).build()?, sql)))
 }
 
 impl CatalogProviderList for CatalogList {
@@ -102,8 +136,10 @@ impl CatalogProvider for Database {
 
     /// Any schema: whether it exists is not asked of the store here, where waiting is not possible, but with its tables.
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let schema = || Arc::new(Schema { list: self.list.clone(), schema: name.to_owned() });
-        (name != INFORMATION_SCHEMA).then(|| schema() as Arc<dyn SchemaProvider>)
+        if name == INFORMATION_SCHEMA {
+            return Some(Arc::new(self.list.information_schema()));
+        }
+        Some(Arc::new(Schema { list: self.list.clone(), schema: name.to_owned() }))
     }
 }
 

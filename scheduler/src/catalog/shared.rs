@@ -30,8 +30,7 @@ impl Shared {
     pub(super) fn new(store: Arc<dyn StateStore>) -> Self {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+            .with_create_default_catalog_and_schema(false);
         let defaults = SessionStateBuilder::new().with_default_features().with_config(config).build();
         Self { store, snapshot: RwLock::default(), defaults }
     }

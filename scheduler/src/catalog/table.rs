@@ -17,7 +17,6 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::cache::TableScopedPath;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use springald_core::error::{Error, Result};
@@ -105,7 +104,6 @@ impl CatalogTable {
         session: &dyn Session,
         args: ScanArgs<'a>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        forget_local_listings(session, &self.name, &self.locations);
         let plan = self.listing(session)?.scan_with_args(session, args).await?.into_inner();
         self.check_presence(session, &plan).await?;
         Ok(plan)
@@ -176,23 +174,6 @@ impl TableProvider for CatalogTable {
 /// The locations for DataFusion's listing, which keeps caches by table.
 pub(super) fn listing_urls(name: &TableName, locations: &[Location]) -> Vec<ListingTableUrl> {
     locations.iter().map(|location| location.url().clone().with_table_ref(name.reference())).collect()
-}
-
-/// Local directories are listed anew for each scan: it costs little, and a file written a moment ago counts.
-/// Listings of remote stores are cached for as long as the process's settings say.
-pub(super) fn forget_local_listings(session: &dyn Session, name: &TableName, locations: &[Location]) {
-    locations
-        .iter()
-        .filter(|location| location.is_local())
-        .for_each(|location| forget_listing(session, name, location));
-}
-
-/// Makes sure that the location is listed anew the next time.
-pub(super) fn forget_listing(session: &dyn Session, name: &TableName, location: &Location) {
-    if let Some(cache) = session.runtime_env().cache_manager.get_list_files_cache() {
-        let path = location.url().prefix().clone();
-        cache.remove(&TableScopedPath { table: Some(name.reference()), path });
-    }
 }
 
 fn scanned_files(plan: &Arc<dyn ExecutionPlan>) -> usize {

@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::object_stores;
 use tempfile::TempDir;
 
-use super::{CATALOG, Catalog, DEFAULT_SCHEMA, DdlOutcome, TableName};
+use super::{Catalog, DEFAULT_SCHEMA, DdlOutcome, TableName};
+use crate::server::base_session;
 use crate::store::StateStore;
 use crate::store::embedded::EmbeddedStore;
 
@@ -29,12 +33,7 @@ struct Node {
 impl Node {
     async fn new(store: &Arc<dyn StateStore>) -> Self {
         let catalog = Catalog::open(Arc::clone(store)).await.expect("catalog");
-        let config = SessionConfig::new()
-            .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
-        let state = SessionStateBuilder::new().with_default_features().with_config(config);
-        let state = state.with_catalog_list(catalog.provider_list()).build();
+        let state = base_session(&catalog, object_stores::registry()).expect("session");
         Self { catalog, context: SessionContext::new_with_state(state) }
     }
 
@@ -138,6 +137,31 @@ async fn given_a_directory_only_files_of_the_format_count_and_new_ones_are_seen(
     assert_eq!(node.rows("SELECT sum(a) AS s FROM t").await.expect("one file"), "| 1 |");
     numbers(&dir.path().join("2.parquet"), &[2]);
     assert_eq!(node.rows("SELECT sum(a) AS s FROM t").await.expect("two files"), "| 3 |");
+}
+
+#[tokio::test]
+async fn given_a_directory_or_glob_in_a_bucket_new_and_changed_objects_are_seen_at_every_scheduler() {
+    let (store, dir, bucket) = (store(), directory(), Arc::new(InMemory::new()));
+    let put = async |name: &str, values: &[i64]| {
+        let file = fs::read(numbers(&dir.path().join("file"), values)).expect("written");
+        bucket.put(&format!("dir/{name}.parquet").into(), file.into()).await.expect("put");
+    };
+    put("1", &[1]).await;
+    let nodes = [Node::new(&store).await, Node::new(&store).await];
+    for node in &nodes {
+        let bucket = Arc::clone(&bucket) as Arc<dyn ObjectStore>;
+        node.state().runtime_env().register_object_store(&"s3://bucket".parse().expect("a URL"), bucket);
+    }
+    nodes[0].done("CREATE EXTERNAL TABLE d STORED AS PARQUET LOCATION 's3://bucket/dir/'").await;
+    nodes[0].done("CREATE EXTERNAL TABLE g STORED AS PARQUET LOCATION 's3://bucket/dir/*.parquet'").await;
+    const STEPS: [(&str, &[i64], i64); 3] = [("1", &[1], 1), ("2", &[2], 3), ("1", &[5, 6], 13)];
+    for (name, values, sum) in STEPS {
+        put(name, values).await;
+        for (node, table) in nodes.iter().flat_map(|node| [(node, "d"), (node, "g")]) {
+            let seen = node.rows(&format!("SELECT sum(a) AS s FROM {table}")).await.expect("a sum");
+            assert_eq!(seen, format!("| {sum} |"), "{table}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -279,6 +303,39 @@ async fn given_information_schema_tables_views_and_columns_are_listed() {
     assert_eq!(node.rows("SHOW COLUMNS FROM v").await.expect("columns").lines().count(), 1);
     let created = node.rows("SHOW CREATE TABLE t").await.expect("definition");
     assert!(created.contains("CREATE EXTERNAL TABLE t"), "{created}");
+}
+
+#[tokio::test]
+async fn given_a_view_that_is_broken_the_others_are_described_all_the_same() {
+    let (node, dir) = (Node::alone().await, directory());
+    let file = numbers(&dir.path().join("t.parquet"), &[1]);
+    node.done(&external("t", &file)).await;
+    node.done(&external("other", &file)).await;
+    node.done("CREATE VIEW v AS SELECT * FROM t").await;
+    node.done("CREATE VIEW listed AS SELECT table_name, column_name FROM information_schema.columns").await;
+    node.done("DROP TABLE t").await;
+    let public = "WHERE table_schema = 'public' ORDER BY 1";
+    let functions = "SELECT routine_name AS n FROM information_schema.routines WHERE function_type = 'TABLE'";
+    for (sql, rows) in [
+        (
+            format!("SELECT table_name AS n FROM information_schema.tables {public}"),
+            "| listed |\n| other  |\n| v      |",
+        ),
+        (format!("SELECT DISTINCT table_name AS n FROM information_schema.columns {public}"), "| listed |\n| other  |"),
+        ("SELECT column_name AS n FROM listed WHERE table_name = 'other'".to_owned(), "| a |"),
+        (
+            "SELECT definition AS n FROM information_schema.views WHERE table_name = 'v'".to_owned(),
+            "| CREATE VIEW v AS SELECT * FROM t |",
+        ),
+        (format!("{functions} AND routine_name = 'range'"), "| range |"),
+    ] {
+        assert_eq!(node.rows(&sql).await.expect(&sql), rows, "{sql}");
+    }
+    for sql in ["SHOW TABLES", "SHOW COLUMNS FROM other", "SHOW CREATE TABLE other", "DESCRIBE other", "SHOW ALL"] {
+        assert!(!node.rows(sql).await.expect(sql).is_empty(), "{sql}");
+    }
+    let error = node.rows("SELECT * FROM v").await.expect_err("broken");
+    assert!(error.message().contains("view springald.public.v"), "{error}");
 }
 
 #[tokio::test]

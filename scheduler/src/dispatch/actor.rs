@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId};
 use springald_core::telemetry::events::names;
+use springald_core::text;
 use springald_proto::control::{
     Abort, Acknowledged, ExecutorMessage, FreeJob, FreeStage, Hello, StageDone, executor_message,
     scheduler_message::Message,
@@ -19,10 +20,11 @@ use super::handover::Moves;
 use super::job_entry::JobEntry;
 use super::journal::{Entry, Journal};
 use super::readers::expired;
+use super::schedule;
 use super::standing::Standings;
 use super::telling;
 use super::wire::{parse_key, task_key};
-use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor};
+use super::{Command, DispatchOptions, JobView, NewJob, ToExecutor, Watched};
 use crate::clock;
 use crate::job::{Action, Event, Stage, Status};
 use crate::metrics::springald_scheduler as metrics;
@@ -90,14 +92,15 @@ impl Actor {
         }
     }
 
-    fn handle(&mut self, command: Command) {
+    pub(super) fn handle(&mut self, command: Command) {
         match command {
             Command::Submit { job, reply } => {
                 let _ = reply.send(self.submit(*job));
             }
             Command::Stop { job, code, reason } => self.apply(&job, Event::Stop { code, reason }),
             Command::Watch { job, reply } => {
-                let _ = reply.send(self.jobs.get(&job).map(|job| job.view.subscribe()));
+                let watched = |job: &JobEntry| Watched { view: job.view.subscribe(), analyze: job.record.analyze };
+                let _ = reply.send(self.jobs.get(&job).map(watched));
             }
             Command::Describe { job, reply } => {
                 let entry = self.jobs.get(&job);
@@ -116,16 +119,16 @@ impl Actor {
             }
             Command::ExecutorSaid { executor, stream, message } => self.executor_said(&executor, stream, message),
             Command::ExecutorGone { executor, stream } => self.executor_gone(&executor, stream),
-            Command::ExecutorLease { executor, held } => {
-                self.peers.lease(executor, held);
-                self.drop_silent_peers(clock::now());
-            }
+            // Who is silent is judged at the next tick, when all that has come meanwhile was heard.
+            Command::ExecutorLease { executor, held } => self.peers.lease(executor, held),
             Command::Journaled { executor, stream, sequence } => {
                 if let Some(peer) = self.peers.on_stream(&executor, stream) {
                     peer.send(Message::Acknowledged(Acknowledged { sequence }));
                 }
             }
-            Command::MoveDurable { job, task, from } => self.move_durable(&job, task, from),
+            Command::MoveDurable { job, task, from, owner_revision } => {
+                self.move_durable(&job, task, from, owner_revision);
+            }
             Command::Drain { executor, reply } => {
                 let _ = reply.send(self.drain(&executor));
             }
@@ -170,7 +173,8 @@ impl Actor {
                 ),
             ));
         }
-        let entry = JobEntry::new(job, self.options.max_task_failures)?;
+        let mut entry = JobEntry::new(job, self.options.max_task_failures)?;
+        entry.expires = Some(clock::now() + self.options.result_retention);
         let view = entry.view.subscribe();
         self.jobs.insert(entry.id.clone(), entry);
         Ok(view)
@@ -246,12 +250,13 @@ impl Actor {
         if job.readers == 0 {
             job.expires = Some(clock::now() + self.options.result_retention);
         }
-        let owner_revision = job.owner_revision;
-        self.journal.write(Entry::Record { job: id.clone(), owner_revision, record: Box::new(record) });
+        let (owner_revision, record) = (job.owner_revision, job.stored_record());
+        self.journal.write(Entry::Record { job: id.clone(), owner_revision, record });
     }
 
     pub(super) fn fail(&mut self, id: &JobId, code: ErrorCode, message: String) {
         let Some(job) = self.jobs.get_mut(id) else { return };
+        let message = text::head(message, text::ERROR_BYTES);
         let status = if code == ErrorCode::Cancelled { JobStatus::Cancelled } else { JobStatus::Failed };
         job.record.set_status(status);
         job.record.ended_micros = records::now_micros();
@@ -276,7 +281,7 @@ impl Actor {
                 peer.send(Message::Abort(Abort { tasks: vec![task_key(id, task)], owner_revision }));
             }
         }
-        let mut record = Box::new(job.current_record());
+        let mut record = job.stored_record();
         record.result_held = false;
         self.ending.insert(id.clone());
         self.journal.write(Entry::End { job: id.clone(), owner_revision, record });
@@ -381,10 +386,6 @@ impl Actor {
         self.journal.write(entry);
     }
 
-    pub(super) fn journal_has_room(&self, entries: usize) -> bool {
-        self.journal.has_room(entries)
-    }
-
     // === time ===
 
     fn tick(&mut self, now: Instant) {
@@ -395,6 +396,7 @@ impl Actor {
         self.standings.pass(now);
         self.peers.put_aside(|executor| self.standings.is_aside(executor));
         self.wake_rested(now);
+        schedule::keep_executors(&mut self.jobs, &mut self.peers, now);
         self.speculate(now);
         self.hand_over(now);
         let mut stops = Vec::new();
@@ -441,4 +443,24 @@ impl Actor {
 /// How long a task rests after so many failures.
 fn pause_after(failures: u32) -> Duration {
     (FIRST_REST * 2u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Cluster;
+    use super::*;
+
+    #[tokio::test]
+    async fn given_a_process_that_was_stopped_when_it_hears_of_a_lease_first_then_it_judges_nobody_by_the_time() {
+        let mut cluster = Cluster::new();
+        let _inbox = cluster.connect("e", 1, 1, &[]);
+        let id: ExecutorId = "e".parse().expect("valid");
+        cluster.actor.options.lease_ttl = Duration::ZERO;
+        let peer = cluster.actor.peers.get_mut(&id).expect("connected");
+        peer.heard = peer.heard.checked_sub(STOPPED * 3).expect("the machine runs for longer");
+        cluster.actor.handle(Command::ExecutorLease { executor: "f".parse().expect("valid"), held: false });
+        assert!(cluster.actor.peers.get(&id).is_some(), "what it has said meanwhile was not heard yet");
+        cluster.actor.tick(clock::now());
+        assert!(cluster.actor.peers.get(&id).is_none());
+    }
 }

@@ -68,7 +68,7 @@ impl Actor {
         executors.extend(self.peers.ids());
         entry.adoption =
             Some(Adoption { since: clock::now(), waiting: executors, held: BTreeMap::new(), adopted: 0, cancelled });
-        self.peers.broadcast(&adopt_message(&entry));
+        self.peers.ask_all(&id, &adopt_message(&entry));
         self.jobs.insert(id.clone(), entry);
         match failure {
             Some((code, message)) => self.fail(&id, code, message),
@@ -83,16 +83,20 @@ impl Actor {
             if (job.adoption.is_some() || named.contains(&job.id))
                 && let Some(peer) = self.peers.get_mut(executor)
             {
-                peer.send(adopt_message(job));
+                peer.ask(&job.id, adopt_message(job));
             }
         }
     }
 
     pub(super) fn holdings(&mut self, executor: &ExecutorId, holdings: Holdings) {
         let Ok(id) = holdings.job_id.parse::<JobId>() else { return };
-        if self.jobs.get(&id).is_none_or(|job| job.owner_revision != holdings.owner_revision) {
-            return;
+        let Some(ours) = self.jobs.get(&id).map(|job| job.owner_revision) else { return };
+        if ours != holdings.owner_revision {
+            // Meant for an earlier token, it says nothing. With a later one it says whom the executor obeys, and while
+            // the store cannot be reached, nobody else says so.
+            return self.fenced(&id, holdings.owner_revision.saturating_sub(1));
         }
+        self.peers.get_mut(executor).into_iter().for_each(|peer| peer.has_told(&id));
         let mut adopted = 0;
         for (_, task) in holdings.running.iter().filter_map(parse_key) {
             self.apply(&id, Event::Reported { task, executor: executor.clone() });
@@ -107,7 +111,7 @@ impl Actor {
             held.insert(task);
             self.apply(&id, Event::Reported { task, executor: executor.clone() });
             adopted += usize::from(self.jobs.get(&id).is_some_and(|job| job.graph.is_live(task, executor)));
-            self.outcome(executor, &id, task, outcome, true);
+            self.outcome(executor, &id, task, outcome);
         }
         metrics::tasks_adopted_total().inc_by(adopted as u64);
         if let Some(adoption) = self.jobs.get_mut(&id).and_then(|job| job.adoption.as_mut()) {
@@ -118,10 +122,9 @@ impl Actor {
         self.settle_if_told(&id, clock::now());
     }
 
-    /// True if an executor has yet to tell what it has of a job that is taken over.
+    /// True if an executor was asked what it has of a job, and has yet to tell.
     pub(super) fn awaits(&self, id: &JobId, executor: &ExecutorId) -> bool {
-        let adoption = self.jobs.get(id).and_then(|job| job.adoption.as_ref());
-        adoption.is_some_and(|adoption| adoption.waiting.contains(executor))
+        self.peers.get(executor).is_some_and(|peer| peer.is_asked(id))
     }
 
     /// An executor that has told what it has of a job that is taken over has this, too, since then.
@@ -261,4 +264,76 @@ fn losses(job: &JobEntry, adoption: &Adoption) -> (BTreeSet<ExecutorId>, Vec<(Ta
         }
     }
     (gone, missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use springald_core::ids::StageId;
+    use springald_proto::control::executor_message::Message as Said;
+    use springald_proto::control::{OutcomeReport, Succeeded, outcome};
+
+    use super::super::JobView;
+    use super::super::testing::{Cluster, TOKEN, free, job, told};
+    use super::super::wire::task_key;
+    use super::*;
+
+    const TASK: TaskId = TaskId { stage: StageId(1), task: 0, attempt: 0 };
+
+    fn finished() -> Outcome {
+        let succeeded = Succeeded { partitions: vec![0], rows: vec![1], bytes: vec![8], ..Succeeded::default() };
+        let key = Some(task_key(&"j".parse().expect("valid"), TASK));
+        Outcome { key, result: Some(outcome::Result::Succeeded(succeeded)), ..Outcome::default() }
+    }
+
+    fn holdings(owner_revision: u64, finished: Vec<Outcome>) -> Said {
+        Said::Holdings(Holdings { job_id: "j".to_owned(), owner_revision, running: vec![], finished })
+    }
+
+    #[tokio::test]
+    async fn given_an_executor_that_comes_back_when_it_repeats_old_outcomes_first_then_its_answer_decides() {
+        let (mut cluster, id): (_, JobId) = (Cluster::new(), "j".parse().expect("valid"));
+        cluster.submit(job("j", 1, &[]));
+        let mut first = cluster.connect("e", 1, 1, &[]);
+        cluster.says("e", 1, Said::Offer(free(1, 0)));
+        assert!(matches!(told(&mut first)[..], [Message::Launch(_)]));
+
+        let mut second = cluster.connect("e", 2, 1, &["j"]);
+        let report = OutcomeReport { sequence: 1, outcomes: vec![finished()] };
+        cluster.says("e", 2, Said::Outcomes(report));
+        cluster.says("e", 2, Said::Offer(free(1, 0)));
+        let heard = told(&mut second);
+        assert!(matches!(heard[..], [Message::Adopt(_)]), "neither to drop it nor to make it again: {heard:?}");
+        cluster.says("e", 2, holdings(TOKEN, vec![finished()]));
+        let graph = &cluster.actor.jobs.get(&id).expect("it is here").graph;
+        assert_eq!(*graph.status(), Status::Succeeded);
+        assert!(graph.holds(TASK, &"e".parse().expect("valid")));
+        let dropped = |message: &Message| matches!(message, Message::Abort(_) | Message::Launch(_));
+        assert!(!told(&mut second).iter().any(dropped));
+    }
+
+    #[tokio::test]
+    async fn given_a_takeover_when_an_executor_does_not_tell_in_time_then_nothing_starts_there_before_it_does() {
+        let mut cluster = Cluster::new();
+        let mut inbox = cluster.connect("e", 1, 1, &[]);
+        let (outcomes, executors) = (vec![], BTreeSet::new());
+        let adopted = AdoptedJob { job: job("j", 1, &[]), outcomes, executors, cancelled: None };
+        cluster.actor.adopt(adopted).expect("adopted");
+        cluster.actor.settle_adoptions(clock::now() + ANSWER_GRACE);
+        cluster.says("e", 1, Said::Offer(free(1, 0)));
+        assert!(matches!(told(&mut inbox)[..], [Message::Adopt(_)]));
+        cluster.says("e", 1, holdings(TOKEN, vec![]));
+        assert!(matches!(told(&mut inbox)[..], [Message::Launch(_)]));
+    }
+
+    #[tokio::test]
+    async fn given_an_executor_that_obeys_a_later_owner_when_it_says_so_then_the_clients_go_there() {
+        let mut cluster = Cluster::new();
+        let view = cluster.submit(job("j", 1, &[]));
+        cluster.connect("e", 1, 1, &[]);
+        cluster.says("e", 1, holdings(TOKEN - 1, vec![]));
+        assert!(matches!(*view.borrow(), JobView::Pending), "that was said to an earlier owner");
+        cluster.says("e", 1, holdings(TOKEN + 1, vec![]));
+        assert!(matches!(&*view.borrow(), JobView::Failed(error) if error.code() == ErrorCode::Fenced));
+        assert!(cluster.actor.jobs.is_empty());
+    }
 }

@@ -9,11 +9,11 @@ use springald_proto::control::{Hello, Offer, SchedulerMessage, scheduler_message
 use super::ToExecutor;
 use crate::planner::ClusterShape;
 
-/// An executor gives signs of life on its stream twice a second: one that says nothing for so long is stopped, cut off, or
-/// very busy. Less than what is left of a lease when its holder is lost.
-const SILENCE: Duration = Duration::from_secs(2);
-/// One that says nothing for the time of a lease, less so much, is lost, whatever its lease: etcd takes a moment to end one.
+/// An executor gives signs of life on its stream twice a second: one that says nothing for the time of a lease, less so
+/// much, is stopped or cut off, and is lost. The store takes a moment longer to end its lease.
 const SOONER_THAN_LEASE: Duration = Duration::from_millis(400);
+/// However short a lease is, silence for less than that may be a busy machine.
+const LEAST_SILENCE: Duration = Duration::from_secs(2);
 
 /// One connected executor.
 pub(super) struct Peer {
@@ -27,6 +27,10 @@ pub(super) struct Peer {
     slots_launched: u64,
     /// Stages whose plan went over this stream.
     pub(super) knows: HashSet<(JobId, StageId)>,
+    /// Jobs that it was asked about and has not told of yet: until then nobody knows what of them runs there.
+    asked: BTreeSet<JobId>,
+    /// The job with a task that waits for this executor to be idle: nothing else starts here.
+    kept_for: Option<JobId>,
     /// The outbox was full or closed: the stream is given up.
     pub(super) broken: bool,
     /// Too much went wrong there of late.
@@ -42,8 +46,35 @@ impl Peer {
         self.offer.free_slots.saturating_sub(u32::try_from(under_way).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.free_slots() >= self.hello.slots
+    }
+
+    /// All slots, if nothing runs there.
+    pub(super) fn idle_slots(&self) -> Option<u32> {
+        self.is_idle().then(|| self.free_slots())
+    }
+
+    /// True if a task of this job may start there now.
+    pub(super) fn is_open_to(&self, job: &JobId) -> bool {
+        let kept_for_others = self.kept_for.as_ref().is_some_and(|kept| kept != job || !self.is_idle());
+        !kept_for_others && !self.asked.contains(job)
+    }
+
+    /// Asks for all that is there of a job.
+    pub(super) fn ask(&mut self, job: &JobId, question: Message) {
+        self.asked.insert(job.clone());
+        self.send(question);
+    }
+
+    /// The answer about a job has come.
+    pub(super) fn has_told(&mut self, job: &JobId) {
+        self.asked.remove(job);
+    }
+
+    /// True if the answer about a job is still to come.
+    pub(super) fn is_asked(&self, job: &JobId) -> bool {
+        self.asked.contains(job)
     }
 
     /// Takes the executor's word; true if it drains, or not any more, by that.
@@ -80,8 +111,6 @@ pub(super) struct Peers {
     peers: BTreeMap<ExecutorId, Peer>,
     /// Executors that hold a lease, connected or not.
     leased: BTreeSet<ExecutorId>,
-    /// Connected ones whose lease has ended, and that have no new one yet.
-    unleased: BTreeSet<ExecutorId>,
 }
 
 impl Peers {
@@ -94,11 +123,12 @@ impl Peers {
             offer: Offer::default(),
             slots_launched: 0,
             knows: HashSet::new(),
+            asked: BTreeSet::new(),
+            kept_for: None,
             broken: false,
             aside: false,
             heard: now,
         };
-        self.unleased.remove(&id);
         self.peers.insert(id, peer);
     }
 
@@ -116,20 +146,15 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, id: &ExecutorId) -> Option<Peer> {
-        self.unleased.remove(id);
         self.peers.remove(id)
     }
 
     /// An executor's lease has ended, or it has one (again).
     pub(super) fn lease(&mut self, id: ExecutorId, held: bool) {
         if held {
-            self.unleased.remove(&id);
             self.leased.insert(id);
         } else {
             self.leased.remove(&id);
-            if self.peers.contains_key(&id) {
-                self.unleased.insert(id);
-            }
         }
     }
 
@@ -153,6 +178,13 @@ impl Peers {
         }
     }
 
+    /// Asks all for what they have of a job.
+    pub(super) fn ask_all(&mut self, job: &JobId, question: &Message) {
+        for peer in self.peers.values_mut() {
+            peer.ask(job, question.clone());
+        }
+    }
+
     /// Executors have dropped the plan of a stage that is finished or freed: should it run again, it is sent again.
     pub(super) fn forget_stage(&mut self, job: &JobId, stage: StageId) {
         for peer in self.peers.values_mut() {
@@ -163,6 +195,7 @@ impl Peers {
     pub(super) fn forget_job(&mut self, job: &JobId) {
         for peer in self.peers.values_mut() {
             peer.knows.retain(|(known, _)| known != job);
+            peer.asked.remove(job);
         }
     }
 
@@ -171,13 +204,12 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| peer.broken).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
-    /// Executors that do not speak for too long: without a lease sooner. The end of a lease alone does not tell: when the
-    /// store was away, all of them end at once.
+    /// Executors that do not speak for too long. The end of a lease does not tell: when the store was away, all of them end
+    /// at once.
     pub(super) fn silent(&self, now: Instant, lease_ttl: Duration) -> Vec<(ExecutorId, u64)> {
-        let longest = lease_ttl.saturating_sub(SOONER_THAN_LEASE).max(SILENCE);
-        let allowed = |id: &ExecutorId| if self.unleased.contains(id) { SILENCE } else { longest };
-        let silent = |id: &ExecutorId, peer: &Peer| now.saturating_duration_since(peer.heard) >= allowed(id);
-        self.peers.iter().filter(|(id, peer)| silent(id, peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
+        let longest = lease_ttl.saturating_sub(SOONER_THAN_LEASE).max(LEAST_SILENCE);
+        let silent = |peer: &Peer| now.saturating_duration_since(peer.heard) >= longest;
+        self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, peer)| (id.clone(), peer.stream)).collect()
     }
 
     /// Executors that are about to leave.
@@ -198,6 +230,33 @@ impl Peers {
     /// Puts executors aside, and takes them back.
     pub(super) fn put_aside(&mut self, aside: impl Fn(&ExecutorId) -> bool) {
         self.peers.iter_mut().for_each(|(id, peer)| peer.aside = aside(id));
+    }
+
+    /// Keeps an executor for a job with a task that wants one to itself, if none is kept for it already: that with
+    /// least to finish. At most half of the executors are kept at a time, or the only one.
+    pub(super) fn keep_for(&mut self, job: &JobId) {
+        let kept = self.open().filter(|(_, peer)| peer.kept_for.is_some()).count();
+        let is_kept = self.open().any(|(_, peer)| peer.kept_for.as_ref() == Some(job));
+        if is_kept || (kept > 0 && (kept + 1) * 2 > self.open().count()) {
+            return;
+        }
+        let free = self.open().filter(|(_, peer)| peer.kept_for.is_none() && !peer.asked.contains(job));
+        let chosen = free.min_by_key(|(_, peer)| peer.hello.slots.saturating_sub(peer.free_slots()));
+        let chosen = chosen.map(|(id, _)| id.clone());
+        if let Some(peer) = chosen.and_then(|id| self.peers.get_mut(&id)) {
+            peer.kept_for = Some(job.clone());
+        }
+    }
+
+    /// Executors that cannot take tasks, or are kept for a job that does not want one any more, are not kept.
+    pub(super) fn let_go(&mut self, wants: impl Fn(&JobId) -> bool) {
+        if self.peers.values().all(|peer| peer.kept_for.is_none()) {
+            return;
+        }
+        let open: BTreeSet<ExecutorId> = self.takers().collect();
+        for (id, peer) in &mut self.peers {
+            peer.kept_for = peer.kept_for.take().filter(|job| open.contains(id) && wants(job));
+        }
     }
 
     /// Executors with free slots, the one with most first.
@@ -225,20 +284,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_an_executor_without_a_word_then_it_is_lost_and_without_a_lease_sooner() {
+    fn given_an_executor_without_a_word_for_the_time_of_a_lease_then_it_is_lost() {
         let (mut peers, start) = (Peers::default(), Instant::now());
         let id: ExecutorId = "e".parse().expect("valid");
         peers.connect(id.clone(), Hello::default(), 7, mpsc::channel(1).0, start);
-        let (ttl, lost) = (Duration::from_secs(3), [(id.clone(), 7)]);
-        let (soon, late) = (start + SILENCE, start + ttl - SOONER_THAN_LEASE);
-        assert!(peers.silent(soon, ttl).is_empty(), "it holds a lease");
-        assert_eq!(peers.silent(late, ttl), lost, "it is silent for the time of a lease");
+        let ttl = Duration::from_secs(3);
+        let late = start + ttl - SOONER_THAN_LEASE;
         peers.lease(id.clone(), false);
-        assert!(peers.silent(start, ttl).is_empty(), "it has just spoken");
-        assert_eq!(peers.silent(soon, ttl), lost);
-        peers.get_mut(&id).expect("connected").heard = soon;
-        assert!(peers.silent(soon, ttl).is_empty(), "it has spoken again");
-        peers.lease(id.clone(), true);
-        assert!(peers.silent(soon + SILENCE, ttl).is_empty(), "it has a lease again");
+        assert!(peers.silent(late - Duration::from_millis(1), ttl).is_empty(), "the end of its lease does not tell");
+        assert_eq!(peers.silent(late, ttl), [(id.clone(), 7)]);
+        assert!(
+            peers.silent(start + LEAST_SILENCE / 2, Duration::from_secs(1)).is_empty(),
+            "a lease may be very short"
+        );
+        peers.get_mut(&id).expect("connected").heard = late;
+        assert!(peers.silent(late, ttl).is_empty(), "it has spoken again");
     }
 }

@@ -97,10 +97,6 @@ impl Actor {
     /// An executor has taken an output over, or could not.
     pub(super) fn moved(&mut self, to: &ExecutorId, moved: control::Moved) {
         let Some((id, task)) = moved.key.as_ref().and_then(parse_key) else { return };
-        // Without room it is not kept; whoever has it says so again when asked again.
-        if !self.journal_has_room(2) {
-            return;
-        }
         let way = self.moves.0.remove(&(id.clone(), task)).filter(|way| way.to == *to);
         if self.jobs.get(&id).is_none_or(|job| job.owner_revision != moved.owner_revision) {
             return;
@@ -126,30 +122,35 @@ impl Actor {
                 Err(error) => job.fail(error),
             }
         }
+        let owner_revision = job.owner_revision;
         let outcome = Outcome { key: Some(task_key(&id, task)), ..Outcome::default() };
         let moved_from = from.to_string();
         let record = RecordedOutcome { executor_id: to.to_string(), outcome: Some(outcome), moved_from };
         self.record(&id, record);
-        self.write(Entry::Notice(Command::MoveDurable { job: id, task, from }));
+        self.write(Entry::Notice(Command::MoveDurable { job: id, task, from, owner_revision }));
         self.hand_over(clock::now());
     }
 
     /// Another owner would find the output where it is now: the first copy is not needed any more, but by those who read
-    /// it at the moment.
-    pub(super) fn move_durable(&mut self, id: &JobId, task: TaskId, from: ExecutorId) {
-        if let Some(job) = self.jobs.get_mut(id) {
+    /// it at the moment. Not so under a later token than that of the writing: it was refused then, and what has become
+    /// of the other copy, nobody knows.
+    pub(super) fn move_durable(&mut self, id: &JobId, task: TaskId, from: ExecutorId, owner_revision: u64) {
+        if let Some(job) = self.jobs.get_mut(id).filter(|job| job.owner_revision == owner_revision) {
             let readers = job.graph.running_readers(task.stage);
             job.releases.push(Release { task, from, readers });
             self.release(id);
         }
     }
 
-    /// Drops first copies that nobody reads any more.
+    /// Drops first copies that nobody reads any more. One that is counted on again, because the other was lost, stays.
     fn release(&mut self, id: &JobId) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let (graph, result_is_read) = (&job.graph, job.readers > 0);
         let mut free = vec![];
         job.releases.retain_mut(|release| {
+            if graph.holds(release.task, &release.from) {
+                return false;
+            }
             let running = graph.running_readers(release.task.stage);
             release.readers.retain(|reader| running.contains(reader));
             let is_result = release.task.stage == graph.last_stage().spec().id;
@@ -173,5 +174,75 @@ impl Actor {
         tracing::info!(event = names::EXECUTOR_DRAIN_REQUESTED, executor_id = %executor, "an executor is asked to drain");
         peer.send(Message::Drain(control::Drain {}));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use springald_core::ids::StageId;
+    use springald_proto::control::executor_message::Message as Said;
+    use springald_proto::control::{
+        Holdings, Moved, Offer, OutcomeReport, SchedulerMessage, Succeeded, outcome::Result::Succeeded as Written,
+    };
+    use tokio::sync::mpsc;
+
+    use super::super::testing::{Cluster, TOKEN, free, job, told};
+    use super::*;
+
+    const TASK: TaskId = TaskId { stage: StageId(1), task: 0, attempt: 0 };
+
+    fn id() -> JobId {
+        "j".parse().expect("valid")
+    }
+
+    fn executor(name: &str) -> ExecutorId {
+        name.parse().expect("valid")
+    }
+
+    fn finished() -> Outcome {
+        let succeeded = Succeeded { partitions: vec![0], rows: vec![1], bytes: vec![8], ..Succeeded::default() };
+        Outcome { key: Some(task_key(&id(), TASK)), result: Some(Written(succeeded)), ..Outcome::default() }
+    }
+
+    /// A job whose result is at `f`, to whom `e` has handed it over. Gives what `e` is told after that.
+    fn handed_over() -> (Cluster, mpsc::Receiver<SchedulerMessage>) {
+        let mut cluster = Cluster::new();
+        cluster.submit(job("j", 1, &[]));
+        let mut from = cluster.connect("e", 1, 1, &[]);
+        cluster.says("e", 1, Said::Offer(free(1, 0)));
+        cluster.says("e", 1, Said::Outcomes(OutcomeReport { sequence: 1, outcomes: vec![finished()] }));
+        let mut to = cluster.connect("f", 2, 1, &[]);
+        cluster.says("e", 1, Said::Offer(Offer { draining: true, ..free(1, 1) }));
+        cluster.actor.hand_over(clock::now());
+        assert!(matches!(told(&mut to)[..], [Message::Move(_)]));
+        let moved = Moved { key: Some(task_key(&id(), TASK)), owner_revision: TOKEN, error: String::new() };
+        cluster.says("f", 2, Said::Moved(moved));
+        assert!(!has_dropped(&mut from), "it is not written yet");
+        (cluster, from)
+    }
+
+    fn has_dropped(inbox: &mut mpsc::Receiver<SchedulerMessage>) -> bool {
+        told(inbox).iter().any(|message| matches!(message, Message::Abort(_)))
+    }
+
+    #[tokio::test]
+    async fn given_an_output_that_was_handed_over_when_word_of_it_is_of_an_earlier_token_then_both_copies_stay() {
+        let (mut cluster, mut from) = handed_over();
+        cluster.actor.move_durable(&id(), TASK, executor("e"), TOKEN - 1);
+        assert!(!has_dropped(&mut from), "what was to be written under that token was refused");
+        cluster.actor.move_durable(&id(), TASK, executor("e"), TOKEN);
+        assert!(has_dropped(&mut from));
+    }
+
+    #[tokio::test]
+    async fn given_an_output_that_was_handed_over_when_the_first_copy_counts_again_then_it_stays() {
+        let (mut cluster, mut from) = handed_over();
+        cluster.actor.handle(Command::ExecutorGone { executor: executor("f"), stream: 2 });
+        let finished = vec![finished()];
+        let holdings = Holdings { job_id: "j".to_owned(), owner_revision: TOKEN, running: vec![], finished };
+        cluster.says("e", 1, Said::Holdings(holdings));
+        assert!(cluster.actor.jobs.get(&id()).expect("it is here").graph.holds(TASK, &executor("e")));
+        cluster.actor.move_durable(&id(), TASK, executor("e"), TOKEN);
+        assert!(!has_dropped(&mut from));
     }
 }

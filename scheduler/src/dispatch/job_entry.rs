@@ -14,11 +14,12 @@ use super::adoption::Adoption;
 use super::executors::Peers;
 use super::handover::Release;
 use super::profile::{StageRun, TaskMeasures, profile};
+use super::stored;
 use super::stragglers::Times;
 use super::{JobView, NewJob, ResultPart};
 use crate::job::{JobGraph, Limits, Stage, TaskState};
 use crate::job_events;
-use crate::planner::StageMetrics;
+use crate::planner::{self, StageMetrics};
 use springald_core::ids::TaskId;
 use springald_core::telemetry::trace::SpanContext;
 
@@ -50,13 +51,17 @@ pub(super) struct JobEntry {
     told_finished: bool,
     /// Outputs that were handed over and are still read where they were.
     pub(super) releases: Vec<Release>,
+    /// Its share of the slots beside other jobs.
+    pub(super) weight: u32,
+    /// Since when one of its tasks waits for an executor to itself.
+    pub(super) alone_since: Option<Instant>,
     /// Since when nobody could run it.
     pub(super) waiting_since: Option<Instant>,
     /// Clients that wait for or read the result now.
     pub(super) readers: u32,
     /// All of the result was sent, to a client that does not say whether it has arrived.
     pub(super) sent: bool,
-    /// When it ends unless a client comes (back); `None` while one is there, and before the first has come.
+    /// When it ends unless a client comes (back); `None` while one is there.
     pub(super) expires: Option<Instant>,
     /// Executors are still telling what they have of it: nothing starts before.
     pub(super) adoption: Option<Adoption>,
@@ -68,7 +73,9 @@ impl JobEntry {
         let limits = Limits { task_failures, ..Limits::default() };
         let mut entry = Self {
             id: job.id,
-            graph: JobGraph::new(specs, limits)?,
+            graph: JobGraph::new(specs, limits)?.after_takeovers(job.record.takeovers),
+            weight: weight_of(&job.record),
+            alone_since: None,
             span: job_events::span_of(&job.record),
             runs: BTreeMap::new(),
             measures: TaskMeasures::default(),
@@ -163,6 +170,13 @@ impl JobEntry {
         record
     }
 
+    /// What is written down of that.
+    pub(super) fn stored_record(&self) -> Box<JobRecord> {
+        let mut record = Box::new(self.current_record());
+        stored::shorten(&mut record);
+        record
+    }
+
     /// Says that the job has ended, with all that is known of it.
     pub(super) fn tell_finished(&mut self, record: &JobRecord) {
         let again = std::mem::replace(&mut self.told_finished, true);
@@ -193,6 +207,11 @@ impl JobEntry {
             inputs: stage.spec().inputs.iter().map(|input| input.stage.0).collect(),
         }
     }
+}
+
+/// The share that the session has set, checked then; 1 if it has set none.
+fn weight_of(record: &JobRecord) -> u32 {
+    record.settings.get(planner::WEIGHT).and_then(|value| planner::weight(value).ok()).unwrap_or(1)
 }
 
 /// The outputs of a stage's finished tasks. A holder that is not connected any more keeps its place without an address:

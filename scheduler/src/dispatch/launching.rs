@@ -42,7 +42,7 @@ impl Actor {
             job.record.started_micros = records::now_micros();
             job.record.set_status(JobStatus::Running);
             job_events::started(&job.record);
-            let (owner_revision, record) = (job.owner_revision, Box::new(job.current_record()));
+            let (owner_revision, record) = (job.owner_revision, job.stored_record());
             Entry::Record { job: id.clone(), owner_revision, record }
         });
         let span = job.stage_starts(stage);

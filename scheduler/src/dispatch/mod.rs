@@ -13,6 +13,7 @@
 
 mod actor;
 mod adoption;
+mod batch;
 mod executors;
 mod handover;
 mod job_entry;
@@ -23,8 +24,11 @@ mod profile;
 mod readers;
 mod schedule;
 mod standing;
+mod stored;
 mod stragglers;
 mod telling;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 use std::sync::Arc;
@@ -71,6 +75,14 @@ pub enum JobView {
     Failed(Error),
 }
 
+/// A job that is here, for those who want its result.
+pub struct Watched {
+    /// What happens to it.
+    pub view: watch::Receiver<JobView>,
+    /// What its operators measured is wanted, not its rows.
+    pub analyze: bool,
+}
+
 /// A job that was committed to the store by this scheduler.
 pub struct NewJob {
     /// Its id.
@@ -101,7 +113,7 @@ pub(crate) enum Command {
     },
     Watch {
         job: JobId,
-        reply: oneshot::Sender<Option<watch::Receiver<JobView>>>,
+        reply: oneshot::Sender<Option<Watched>>,
     },
     Describe {
         job: JobId,
@@ -148,10 +160,12 @@ pub(crate) enum Command {
         stream: u64,
         sequence: u64,
     },
+    /// What the owner with this token has written: an output is elsewhere now.
     MoveDurable {
         job: JobId,
         task: TaskId,
         from: ExecutorId,
+        owner_revision: u64,
     },
     Drain {
         executor: ExecutorId,
@@ -278,7 +292,7 @@ impl Dispatcher {
     }
 
     /// What happens to a job; `None` if it is not here.
-    pub async fn watch(&self, job: JobId) -> Result<Option<watch::Receiver<JobView>>> {
+    pub async fn watch(&self, job: JobId) -> Result<Option<Watched>> {
         self.ask(|reply| Command::Watch { job, reply }).await
     }
 

@@ -63,6 +63,9 @@ impl Actor {
             self.jobs.values().filter(|job| job.adoption.is_none()).flat_map(slow).collect();
         for (id, task) in candidates {
             for (executor, _) in self.peers.with_room() {
+                if !self.peers.get(&executor).is_some_and(|peer| peer.is_open_to(&id)) {
+                    continue;
+                }
                 if let Some(launch) = self.second_attempt(&id, task, &executor) {
                     self.launch(&id, launch);
                     break;

@@ -17,6 +17,8 @@ use crate::planner::PlannedStage;
 use crate::records;
 use crate::store::{Change, Committed, Condition, MAX_TRANSACTION_BYTES, Transaction};
 
+/// Largest plan of a stage: with it goes what is around it in one message, of 64 MiB at most.
+const MAX_STAGE_PLAN_BYTES: usize = 32 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A job that was refused and is in the store all the same is ended when it is found; those of so long ago are not there.
 const REFUSED_REMEMBERED: Duration = Duration::from_secs(600);
@@ -49,6 +51,7 @@ impl Engine {
     /// [`ErrorCode::Unavailable`] if the store did not answer in time, [`ErrorCode::ResourcesExhausted`] if it has no
     /// room, or the plans are too large for it.
     pub(super) async fn commit(&self, id: &JobId, record: &JobRecord, stages: &[PlannedStage]) -> Result<Option<u64>> {
+        check_stages(stages)?;
         let plans = plan_chunks(stages)?;
         check_size(record, &plans)?;
         let begin = clock::now();
@@ -124,6 +127,21 @@ fn plan_chunks(stages: &[PlannedStage]) -> Result<Vec<Bytes>> {
         return Ok(vec![]);
     }
     records::plan_chunks(&StagePlans { stages: stages.iter().map(stored::to_record).collect() })
+}
+
+/// Refuses plans that do not fit into a message to an executor, however well they can be compressed.
+fn check_stages(stages: &[PlannedStage]) -> Result<()> {
+    let largest = stages.iter().map(|stage| stage.plan.encoded_len()).max().unwrap_or_default();
+    if largest <= MAX_STAGE_PLAN_BYTES {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::ResourcesExhausted,
+        format!(
+            "the plan of one stage has {largest} bytes, and may have {MAX_STAGE_PLAN_BYTES}: write large constants into a \
+             table and join it, or cut the query up"
+        ),
+    ))
 }
 
 /// Refuses what one transaction does not hold, in words that say what to change.

@@ -12,26 +12,30 @@ mod commit;
 mod context;
 mod jobs;
 mod local;
+mod local_jobs;
 pub(crate) mod peers;
 pub(crate) mod remote;
 mod results;
+mod starting;
 mod statement;
 mod stored;
 mod takeover;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use springald_core::compute::Compute;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ClusterName, JobId, SchedulerId};
-use springald_core::secrets;
 use springald_core::settings::QuerySettings;
 use springald_core::telemetry::events::names;
+use springald_core::text;
 use springald_proto::records::{JobRecord, JobStatus};
+use tokio::sync::oneshot;
 
 pub use context::QueryContext;
 pub use jobs::{JobFilter, JobPage};
@@ -39,16 +43,16 @@ pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::dispatch::{Dispatcher, JobView, NewJob};
+use crate::dispatch::{Dispatcher, JobView, Watched};
 use crate::job_events::{self, kinds};
 use crate::membership::{Membership, Schedulers};
-use crate::planner::{self, Planned, QueryOptions, Run};
+use crate::planner::{self, Planned, QueryOptions};
 use crate::records;
 use crate::sessions::Sessions;
 use crate::store::{Condition, StateStore};
 use crate::tickets::Tickets;
 use commit::Refused;
-use local::{LocalJob, LocalJobs};
+use local_jobs::LocalJobs;
 use peers::Peers;
 use remote::Channels;
 use statement::Prepared;
@@ -103,6 +107,8 @@ pub struct EngineParts {
     pub query: QuerySettings,
     /// How long a result that the scheduler itself gives waits to be fetched.
     pub result_retention: Duration,
+    /// How long such a result waits for a client that went away.
+    pub client_gone_grace: Duration,
     /// Results of that kind at one time.
     pub max_local_jobs: usize,
     /// How long a new query waits for a store that does not answer.
@@ -115,14 +121,16 @@ enum Taken {
     Done,
     /// Its result is here.
     Rows(RecordBatch),
-    /// It runs; `analyze`: its result is what its operators measured, in this schema. A deadline of zero is none.
-    Planned { planned: Planned, analyze: Option<SchemaRef>, deadline: Duration },
+    /// It runs; `analyze`: its result is what its operators measured. A deadline of zero is none.
+    Planned { planned: Planned, analyze: bool, deadline: Duration },
 }
 
 /// The engine.
 pub struct Engine {
     parts: EngineParts,
-    local: LocalJobs,
+    local: Arc<LocalJobs>,
+    /// Where the scheduler runs queries itself; started with the first one.
+    compute: OnceLock<Compute>,
     peers: Arc<dyn Peers>,
     refused: Refused,
 }
@@ -135,8 +143,8 @@ impl Engine {
 
     /// An engine that reaches others in its own way.
     pub(crate) fn with_peers(parts: EngineParts, peers: Arc<dyn Peers>) -> Self {
-        let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention);
-        Self { parts, local, peers, refused: Refused::default() }
+        let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention, parts.client_gone_grace);
+        Self { parts, local: Arc::new(local), compute: OnceLock::new(), peers, refused: Refused::default() }
     }
 
     /// The cluster's name.
@@ -180,16 +188,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a statement: plans it and makes it durable, or, for statements without a result, carries it out.
-    pub async fn submit(&self, sql: &str, context: &QueryContext) -> Result<Submitted> {
+    /// Takes a statement: plans it and makes it durable, or, for statements without a result, carries it out. Given up
+    /// while it is planned, nothing is left of it; given up later, it is cancelled.
+    pub async fn submit(self: &Arc<Self>, sql: &str, context: &QueryContext) -> Result<Submitted> {
         let id = JobId::generate();
         let mut record = self.new_record(&id, sql, context);
         let taken = self.take_statement(sql, &mut record, context).await;
-        match taken.inspect_err(|error| job_events::refused(&record, error))? {
-            Taken::Done => self.done_at_once(id, record).await,
-            Taken::Rows(batch) => self.start_local(id, record, LocalJob::Batches(batch)).await,
-            Taken::Planned { planned, analyze, deadline } => self.start(id, record, planned, analyze, deadline).await,
-        }
+        let taken = taken.inspect_err(|error| job_events::refused(&record, error))?;
+        let (engine, (reply, answer)) = (Arc::clone(self), oneshot::channel());
+        // A job that is in the store must come to dispatch, whether or not its client still waits.
+        tokio::spawn(async move {
+            let submitted = engine.begin(id.clone(), record, taken).await;
+            if let Err(Ok(_)) = reply.send(submitted)
+                && let Err(error) = engine.cancel(&id, "the client went away").await
+            {
+                tracing::warn!(event = names::JOB_CANCEL_FAILED, job_id = %id, %error, "a job could not be cancelled");
+            }
+        });
+        answer.await.map_err(|_| Error::new(ErrorCode::Fenced, "this scheduler is stopping; ask another one"))?
     }
 
     /// Plans a statement, or carries it out if it has no result.
@@ -209,20 +225,7 @@ impl Engine {
         if kind == kinds::EXPLAIN {
             return Ok(Taken::Rows(statement::explain_batch(planner::explained(&logical, &planned))?));
         }
-        let analyze = (kind == kinds::ANALYZE).then(statement::explain_schema);
-        Ok(Taken::Planned { planned, analyze, deadline: options.deadline })
-    }
-
-    /// Keeps the record of a statement that was carried out already.
-    async fn done_at_once(&self, id: JobId, mut record: JobRecord) -> Result<Submitted> {
-        record.kind = kinds::STATEMENT.to_owned();
-        // It is never planned again: nobody needs the secrets that its options may have.
-        record.sql = secrets::sql(&record.sql);
-        record.set_status(JobStatus::Succeeded);
-        record.ended_micros = records::now_micros();
-        self.commit_ended(&id, &record).await?;
-        job_events::finished(&record, None, false);
-        Ok(Submitted { job_id: id, schema: statement::no_schema() })
+        Ok(Taken::Planned { planned, analyze: kind == kinds::ANALYZE, deadline: options.deadline })
     }
 
     /// What a statement would answer, without running it.
@@ -284,14 +287,17 @@ impl Engine {
     }
 
     async fn open_results(&self, job: &JobId, resume: &Resume) -> Result<Opened> {
-        if let Some(local) = self.local.take(job) {
-            return Ok(Opened::once(self.run_local(job.clone(), local).await?));
+        if let Some(opened) = self.open_local(job).await? {
+            return Ok(opened);
         }
-        if let Some(view) = self.parts.dispatcher.watch(job.clone()).await? {
+        if let Some(Watched { view, analyze }) = self.parts.dispatcher.watch(job.clone()).await? {
+            if analyze {
+                return results::measured(&self.parts.dispatcher, job.clone(), view).await;
+            }
             let source = (&self.parts.dispatcher, Arc::clone(&self.peers));
             return results::stream(source, job.clone(), view, resume).await;
         }
-        let entry = self.parts.store.get(&records::job_key(job)).await?;
+        let entry = self.parts.store.get(&records::job_key(job)).await.map_err(|error| unreadable(job, error))?;
         let entry =
             entry.ok_or_else(|| Error::not_found(format!("there is no job {job}, or its record has expired")))?;
         let record: JobRecord = records::decode(&entry)?;
@@ -301,7 +307,7 @@ impl Engine {
         if record.status() == JobStatus::Succeeded && record.schema.is_empty() {
             return Ok(Opened::once(statement::no_rows()));
         }
-        match self.owner(job).await? {
+        match self.owner(job).await.map_err(|error| unreadable(job, error))? {
             Some((owner, revision)) if owner.scheduler_id != self.parts.scheduler.as_str() => {
                 self.results_elsewhere(job, &owner, revision, resume).await
             }
@@ -309,12 +315,12 @@ impl Engine {
                 Err(Error::not_found(format!("the result of job {job} was fetched already, or has expired")))
             }
             None if record.local => match self.claim_local(job, &entry, record).await? {
-                Some(local) => Ok(Opened::once(self.run_local(job.clone(), local).await?)),
+                Some(record) => self.open_claimed(job, &record).await?.ok_or_else(|| passing(job)),
                 None => Err(passing(job)),
             },
-            Some(_) if record.local => {
-                Err(Error::not_found(format!("the result of job {job} is being fetched already, by another request")))
-            }
+            Some(_) if record.local => self.open_claimed(job, &record).await?.ok_or_else(|| {
+                Error::not_found(format!("the result of job {job} is being fetched already, by another request"))
+            }),
             // Nobody's, on its way from one scheduler to another, or ours and about to be here.
             _ => Err(passing(job)),
         }
@@ -322,8 +328,8 @@ impl Engine {
 
     /// Ends a job, wherever it runs. No error if it has ended.
     pub async fn cancel(&self, job: &JobId, why: &str) -> Result<()> {
-        if self.local.take(job).is_some() {
-            return self.end_local(job, Some(Error::new(ErrorCode::Cancelled, why))).await;
+        if self.stop_local(job, Error::new(ErrorCode::Cancelled, why)).await? {
+            return Ok(());
         }
         if self.parts.dispatcher.watch(job.clone()).await?.is_some() {
             return self.parts.dispatcher.stop(job.clone(), ErrorCode::Cancelled, why.to_owned()).await;
@@ -339,88 +345,12 @@ impl Engine {
         }
     }
 
-    // === starting ===
-
-    pub(crate) async fn start(
-        &self,
-        id: JobId,
-        mut record: JobRecord,
-        planned: Planned,
-        analyze: Option<SchemaRef>,
-        deadline: Duration,
-    ) -> Result<Submitted> {
-        let schema = analyze.clone().unwrap_or_else(|| Arc::clone(&planned.schema));
-        match planned.run {
-            Run::Local { plan, context } => {
-                let job = LocalJob::Plan { plan, context, analyze: analyze.is_some() };
-                self.start_local(id, record, job).await
-            }
-            Run::Stages(stages) => {
-                record.schema = statement::encode_schema(&schema);
-                record.analyze = analyze.is_some();
-                if !deadline.is_zero() {
-                    let micros = i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX);
-                    record.deadline_micros = record.submitted_micros.saturating_add(micros);
-                }
-                let deadline = (!deadline.is_zero()).then(|| clock::now() + deadline);
-                let committed = self.commit(&id, &record, &stages).await;
-                let committed = committed.inspect_err(|error| job_events::refused(&record, error))?;
-                job_events::submitted(&record, stages.len());
-                let Some(owner_revision) = committed else { return Ok(Submitted { job_id: id, schema }) };
-                if analyze.is_some() {
-                    self.local.put(id.clone(), LocalJob::Analyze { stages: stages.clone() })?;
-                }
-                let job = NewJob { id: id.clone(), record: record.clone(), stages, owner_revision, deadline };
-                if let Err(error) = self.parts.dispatcher.submit(job).await {
-                    self.write_failure(&id, record, owner_revision, &error).await;
-                    return Err(error);
-                }
-                Ok(Submitted { job_id: id, schema })
-            }
-        }
-    }
-
-    async fn start_local(&self, id: JobId, mut record: JobRecord, job: LocalJob) -> Result<Submitted> {
-        let schema = job.schema();
-        record.local = true;
-        record.schema = statement::encode_schema(&schema);
-        record.set_status(JobStatus::Running);
-        record.started_micros = records::now_micros();
-        let kept = self.local.put(id.clone(), job);
-        kept.inspect_err(|error| job_events::refused(&record, error))?;
-        if let Err(error) = self.commit(&id, &record, &[]).await {
-            self.local.take(&id);
-            job_events::refused(&record, &error);
-            return Err(error);
-        }
-        job_events::submitted(&record, 0);
-        Ok(Submitted { job_id: id, schema })
-    }
-
-    fn new_record(&self, id: &JobId, sql: &str, context: &QueryContext) -> JobRecord {
-        let mut record = JobRecord {
-            job_id: id.to_string(),
-            sql: sql.to_owned(),
-            user: context.user.clone(),
-            session_id: context.session.id.to_string(),
-            submitted_micros: records::now_micros(),
-            trace_id: context.span.trace_id(),
-            traceparent: context.span.to_string(),
-            parent_traceparent: context.client_span.map(|span| span.to_string()).unwrap_or_default(),
-            scheduler_id: self.parts.scheduler.to_string(),
-            settings: context.session.settings.clone().into_iter().collect(),
-            ..JobRecord::default()
-        };
-        record.set_status(JobStatus::Queued);
-        record
-    }
-
     async fn write_failure(&self, id: &JobId, mut record: JobRecord, owner_revision: u64, error: &Error) {
         record.set_status(JobStatus::Failed);
         record.result_held = false;
         record.ended_micros = records::now_micros();
         record.error_code = error.code().as_str().to_owned();
-        record.error = error.message().to_owned();
+        record.error = text::head(error.message().to_owned(), text::ERROR_BYTES);
         job_events::finished(&record, None, false);
         let owner = Condition::Unchanged { key: records::owner_key(id), mod_revision: owner_revision };
         let written = crate::dispatch::end_job(self.parts.store.as_ref(), id, vec![owner], &record).await;
@@ -457,6 +387,18 @@ impl Engine {
             ))),
         }
     }
+}
+
+/// The store does not tell what becomes of the job at the moment: it may go on all the same.
+fn unreadable(job: &JobId, error: Error) -> Error {
+    if error.code() != ErrorCode::Unavailable {
+        return error;
+    }
+    let message = format!(
+        "the record of job {job} cannot be read at the moment; redeem the ticket again, at any scheduler: {}",
+        error.message()
+    );
+    Error::new(ErrorCode::Fenced, message).with_source(error)
 }
 
 /// The job is between two schedulers.

@@ -117,6 +117,11 @@ impl Peers for Channels {
 
 /// The error that a peer's status carries.
 fn error_of(status: tonic::Status) -> Error {
+    if status.code() == tonic::Code::OutOfRange {
+        let message =
+            format!("a row of the result is larger than a message between processes may be ({MESSAGE_LIMIT} bytes)");
+        return Error::new(ErrorCode::ResourcesExhausted, message).with_source(status);
+    }
     let code = status.metadata().get(ERROR_CODE_HEADER).and_then(|code| code.to_str().ok()).map(ErrorCode::from_name);
     let code = code.unwrap_or(match status.code() {
         tonic::Code::NotFound => ErrorCode::NotFound,
@@ -226,7 +231,8 @@ impl Engine {
 
     async fn address_of(&self, job: &JobId, owner: &OwnerRecord) -> Result<String> {
         let key = records::scheduler_key(&owner.scheduler_id.parse()?);
-        let entry = self.parts.store.get(&key).await?.ok_or_else(|| super::passing(job))?;
+        let entry = self.parts.store.get(&key).await.map_err(|error| super::unreadable(job, error))?;
+        let entry = entry.ok_or_else(|| super::passing(job))?;
         Ok(records::decode::<SchedulerRecord>(&entry)?.flight_sql_address)
     }
 

@@ -12,9 +12,10 @@ use springald_core::ids::JobId;
 use springald_core::telemetry::events::names;
 use tokio::sync::{mpsc, watch};
 
-use super::ended;
 use super::peers::{PartStream, Peers};
+use super::{ended, statement};
 use crate::dispatch::{Dispatcher, JobView, ResultPart};
+use crate::planner::analyzed;
 
 /// Batches that may wait for the client.
 const BATCHES_AHEAD: usize = 4;
@@ -114,6 +115,23 @@ pub(super) async fn stream(
     let stream = builder.build();
     let skip = if resume.version == version { resume.rows } else { 0 };
     Ok(Opened { stream: if skip == 0 { stream } else { without_first(skip, stream) }, version })
+}
+
+/// Waits for the job; its rows are given up, and what its operators measured is the answer.
+pub(super) async fn measured(
+    dispatcher: &Dispatcher,
+    job: JobId,
+    mut view: watch::Receiver<JobView>,
+) -> Result<Opened> {
+    let reader = Reader::new(dispatcher, job.clone()).await?;
+    ended(&mut view).await?;
+    let described = dispatcher.describe(job.clone()).await?;
+    let (record, metrics) = described.ok_or_else(|| Error::not_found(format!("job {job} has ended")))?;
+    let rows = vec![("plan_with_metrics".to_owned(), analyzed(&record.stages, &metrics))];
+    let batch = statement::explain_batch(rows)?;
+    let stream = RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]));
+    reader.finished().await?;
+    Ok(Opened::once(Box::pin(stream)))
 }
 
 /// The attempts that wrote the parts: attempts are never repeated at one executor, and what one wrote stays as it is.
@@ -223,9 +241,16 @@ impl Source {
 
     /// Asks for a part to be made again.
     async fn lost(&mut self, part: &ResultPart, error: Error, view: &mut watch::Receiver<JobView>) -> Result<()> {
+        if error.code() == ErrorCode::ResourcesExhausted {
+            // Made again it would be no smaller.
+            return Err(error);
+        }
         self.rounds += 1;
         if self.rounds > ROUNDS {
-            return Err(error);
+            // Another scheduler may reach it.
+            let message =
+                format!("the result cannot be had at the moment; redeem the ticket again: {}", error.message());
+            return Err(Error::new(ErrorCode::Fenced, message).with_source(error));
         }
         tracing::warn!(event = names::RESULT_LOST, job_id = %self.job, stage_id = part.task.stage.0, task_id = part.task.task,
             attempt = part.task.attempt, %error, "part of a result is lost");

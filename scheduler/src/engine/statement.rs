@@ -1,11 +1,15 @@
 //! From SQL text to what is to be done about it.
 
+mod expansion;
+mod limits;
+
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use datafusion::common::Location;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
@@ -13,6 +17,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::secrets;
 
@@ -30,17 +36,25 @@ pub(super) enum Prepared {
     Analyze(LogicalPlan),
 }
 
-/// Parses exactly one statement and resolves its names. Errors say where in the text.
+/// Parses exactly one statement and resolves its names. Errors say where in the text. Refuses what would
+/// overflow the stack, or fill the memory, while it is planned.
 pub(super) async fn parse(sql: &str, state: &SessionState) -> Result<LogicalPlan> {
     let statement = parse_one(sql, state)?;
-    state.statement_to_plan(statement).await.map_err(|error| located(error, sql))
+    expansion::check(&statement)?;
+    let plan = state.statement_to_plan(statement).await.map_err(|error| located(error, sql))?;
+    limits::check_plan(&plan)?;
+    Ok(plan)
 }
 
 fn parse_one(sql: &str, state: &SessionState) -> Result<Statement> {
     let dialect_name = state.config_options().sql_parser.dialect.to_string();
     let dialect = dialect_from_str(&dialect_name)
         .ok_or_else(|| Error::invalid(format!("there is no SQL dialect {dialect_name:?}")))?;
-    let mut statements = DFParserBuilder::new(sql)
+    let tokens = Tokenizer::new(dialect.as_ref(), sql)
+        .tokenize_with_location()
+        .map_err(|error| located(ParserError::from(error).into(), sql))?;
+    limits::check_tokens(&tokens)?;
+    let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(dialect.as_ref())
         .build()
         .and_then(|mut parser| parser.parse_statements())
@@ -52,15 +66,19 @@ fn parse_one(sql: &str, state: &SessionState) -> Result<Statement> {
     }
 }
 
-/// Adds the position in the text: where DataFusion knows it, or the end of a text that ends too early.
+/// Adds the position in the text: where DataFusion knows it, or the end of a text that ends too early. Takes out what
+/// is secret in the statement.
 fn located(error: DataFusionError, sql: &str) -> Error {
     let position = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
     let error = Error::from(error);
     let position = position.or_else(|| error.message().contains("found: EOF").then(|| end_of(sql)));
+    let message = secrets::error_of(sql, error.message());
     match position {
         Some(start) if start.line > 0 => {
-            Error::new(error.code(), format!("{} (at line {}, column {})", error.message(), start.line, start.column))
+            Error::new(error.code(), format!("{message} (at line {}, column {})", start.line, start.column))
         }
+        // Without the cause, which still says it.
+        _ if message != error.message() => Error::new(error.code(), message),
         _ => error,
     }
 }
@@ -74,17 +92,29 @@ fn end_of(sql: &str) -> Location {
 
 /// What kind of statement it is, now that DDL and SET are out of the way.
 pub(super) fn classify(plan: LogicalPlan) -> Result<Prepared> {
-    match plan {
-        LogicalPlan::Explain(explain) => Ok(Prepared::Explain(explain.plan.as_ref().clone())),
-        LogicalPlan::Analyze(analyze) => Ok(Prepared::Analyze(analyze.input.as_ref().clone())),
-        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
-            Err(Error::unsupported("INSERT, UPDATE, DELETE and COPY are not supported: Springald reads tables"))
-        }
-        query => match query.get_parameter_fields().map_err(Error::from)?.is_empty() {
-            true => Ok(Prepared::Query(query)),
-            false => Err(Error::unsupported("the statement has parameters; binding values is not supported yet")),
-        },
+    // Of EXPLAIN, what it explains counts too.
+    check_reads(&plan)?;
+    if !plan.get_parameter_fields().map_err(Error::from)?.is_empty() {
+        return Err(Error::unsupported("the statement has parameters; binding values is not supported yet"));
     }
+    Ok(match plan {
+        LogicalPlan::Explain(explain) => Prepared::Explain(explain.plan.as_ref().clone()),
+        LogicalPlan::Analyze(analyze) => Prepared::Analyze(analyze.input.as_ref().clone()),
+        query => Prepared::Query(query),
+    })
+}
+
+/// Refuses what does more than read, wherever it stands in the plan.
+fn check_reads(plan: &LogicalPlan) -> Result<()> {
+    let writes = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Dml(_) | LogicalPlan::Copy(_)));
+    if plan.exists(writes)? {
+        return Err(Error::unsupported("INSERT, UPDATE, DELETE and COPY are not supported: Springald reads tables"));
+    }
+    let changes = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)));
+    if plan.exists(changes)? {
+        return Err(Error::unsupported("only queries can be explained: CREATE, DROP, SET and the like cannot"));
+    }
+    Ok(())
 }
 
 /// What a statement would answer.
@@ -93,6 +123,7 @@ pub(super) async fn describe(sql: &str, state: &SessionState) -> Result<Describe
     if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
         return Ok(Described { schema: no_schema(), parameters: vec![], is_query: false });
     }
+    check_reads(&plan)?;
     let fields = plan.get_parameter_fields().map_err(Error::from)?;
     let mut parameters: Vec<_> = fields.into_iter().collect();
     parameters.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<u32>().unwrap_or(u32::MAX));
@@ -145,4 +176,94 @@ pub(super) fn encode_schema(schema: &Schema) -> Vec<u8> {
     let options = IpcWriteOptions::default();
     let mut dictionaries = DictionaryTracker::new(false);
     IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options).ipc_message
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::session_state::SessionStateBuilder;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn given_a_secret_in_a_statement_that_is_refused_then_the_error_does_not_repeat_it() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let cases = [
+            ("SET x.password 'hunter2'", "found: '***'"),
+            ("SET x.password hunter2", "found: ***"),
+            ("SET x.password = hunter2.hunter2", "***"),
+            ("SELECT 1 AS a WHERE password 'hunter2'", "found: '***'"),
+            ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/x' OPTIONS ('password' = 'hunter2')", "="),
+        ];
+        for (sql, part) in cases {
+            let error = parse(sql, &state).await.expect_err(sql);
+            assert!(error.message().contains(part), "{sql}: {error}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{sql}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn given_a_statement_without_secrets_then_the_error_says_what_was_found_and_where() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let error = parse("SET x.y 'z'", &state).await.expect_err("no equals sign");
+        assert!(error.message().contains("found: 'z' at Line: 1, Column: 9"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn given_what_is_no_query_then_neither_it_nor_its_explain_is_run_or_described() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        for (statement, part) in [
+            ("COPY (SELECT 1 AS a) TO '/tmp/x.csv' STORED AS CSV", "COPY are not supported"),
+            ("CREATE VIEW v AS SELECT 1", "only queries can be explained"),
+            ("DROP TABLE IF EXISTS t", "only queries can be explained"),
+            ("SET datafusion.execution.batch_size = 1", "only queries can be explained"),
+        ] {
+            for head in ["", "EXPLAIN ", "EXPLAIN VERBOSE ", "EXPLAIN ANALYZE "] {
+                let sql = format!("{head}{statement}");
+                let plan = parse(&sql, &state).await.expect(&sql);
+                let Err(error) = classify(plan) else { panic!("{sql} is taken") };
+                assert_eq!(error.code(), ErrorCode::Unsupported, "{sql}: {error}");
+                assert!(error.message().contains(part), "{sql}: {error}");
+                if let Ok(described) = describe(&sql, &state).await {
+                    assert!(head.is_empty() && !described.is_query, "{sql} is described");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn given_parameters_then_the_statement_is_refused_with_and_without_explain() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        for head in ["", "EXPLAIN ", "EXPLAIN ANALYZE "] {
+            let sql = format!("{head}SELECT 1 WHERE 1 = (SELECT $1::INT)");
+            let Err(error) = classify(parse(&sql, &state).await.expect(&sql)) else { panic!("{sql} is taken") };
+            assert!(error.message().contains("has parameters"), "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn given_the_longest_chains_that_are_taken_then_the_stack_is_enough_for_them() {
+        let chains = [
+            format!("SELECT a FROM (VALUES (1)) AS t (a) WHERE a = 0{}", " OR a = 1".repeat(1900)),
+            format!("SELECT a{} FROM (VALUES (1)) AS t (a)", " + a - a".repeat(500)),
+            format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(900)),
+        ];
+        let planned = async move {
+            let state = SessionStateBuilder::new().with_default_features().build();
+            for sql in chains {
+                let plan = parse(&sql, &state).await.expect("within limits");
+                state.create_physical_plan(&plan).await.expect("planned");
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let thread = std::thread::Builder::new().stack_size(springald_core::compute::STACK_BYTES);
+        thread.spawn(move || runtime.block_on(planned)).expect("a thread").join().expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn given_a_chain_that_would_overflow_the_stack_then_it_is_refused_before_it_is_parsed() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let error = parse(&format!("SELECT 1{}", "+1".repeat(500_000)), &state).await.expect_err("too long");
+        assert_eq!(error.code(), ErrorCode::Invalid);
+        assert!(error.message().contains("nested too deeply"), "{error}");
+    }
 }

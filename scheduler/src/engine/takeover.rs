@@ -103,17 +103,16 @@ impl Engine {
     async fn take_in(&self, job: &JobId, record: JobRecord, owner_revision: u64) -> Result<()> {
         let chunks = self.read_all(&records::plan_prefix(job)).await?;
         let adopted = match self.read_job(job, record.clone(), owner_revision, &chunks).await {
-            Ok(adopted) => {
-                if record.analyze {
-                    self.local.put(job.clone(), LocalJob::Analyze { stages: adopted.job.stages.clone() })?;
-                }
-                self.parts.dispatcher.adopt(adopted).await
-            }
+            Ok(adopted) => self.parts.dispatcher.adopt(adopted).await,
             // Tried again: the store will tell later.
             Err(error) if error.code() == ErrorCode::Unavailable => return Err(error),
             Err(error) => Err(error),
         };
         if let Err(error) = adopted {
+            // This scheduler is stopping: others go on with the job.
+            if error.code() == ErrorCode::Fenced {
+                return Err(error);
+            }
             let error = error.context("taking the job over from a scheduler that is gone");
             self.write_failure(job, record, owner_revision, &error).await;
             return Ok(());
@@ -177,9 +176,7 @@ impl Engine {
             outcomes.extend(records::decode::<OutcomeBatch>(&entry)?.outcomes);
         }
         let cancel = self.parts.store.get(&records::cancel_key(job)).await?;
-        let left = record.deadline_micros - records::now_micros();
-        let left = Duration::from_micros(u64::try_from(left).unwrap_or_default());
-        let deadline = (record.deadline_micros != 0).then(|| clock::now() + left);
+        let deadline = records::deadline_of(&record);
         Ok(AdoptedJob {
             job: NewJob { id: job.clone(), record, stages, owner_revision, deadline },
             outcomes,
@@ -207,14 +204,13 @@ impl Engine {
 
     // === what a scheduler runs itself ===
 
-    /// Claims a job that the scheduler which took it would have run itself, and plans it again. `None` if it belongs to
-    /// somebody by now.
-    pub(super) async fn claim_local(&self, job: &JobId, entry: &Entry, record: JobRecord) -> Result<Option<LocalJob>> {
-        let planned = self.plan_again(&record).await?;
-        Ok(self.own(job, entry, record).await?.map(|_| planned))
+    /// Claims a job that the scheduler which took it would have run itself. `None` if it belongs to somebody by now.
+    pub(super) async fn claim_local(&self, job: &JobId, entry: &Entry, record: JobRecord) -> Result<Option<JobRecord>> {
+        Ok(self.own(job, entry, record).await?.map(|(record, _)| record))
     }
 
-    async fn plan_again(&self, record: &JobRecord) -> Result<LocalJob> {
+    /// Plans a job that a scheduler runs itself, again.
+    pub(super) async fn plan_again(&self, record: &JobRecord) -> Result<LocalJob> {
         let settings = record.settings.clone().into_iter().collect();
         let options = QueryOptions::new(&self.parts.query, &settings)?;
         let cluster = self.parts.dispatcher.cluster_shape();

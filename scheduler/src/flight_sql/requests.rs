@@ -26,7 +26,7 @@ use crate::engine::{Engine, Resume};
 
 /// Runs a statement and says where its result is.
 pub(super) async fn submit(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     sql: &str,
     headers: &MetadataMap,
     descriptor: FlightDescriptor,
@@ -62,7 +62,7 @@ pub(super) async fn fetch(
 
 /// Runs a statement to its end. Gives the number of changed rows: 0 for statements without a result, such as DDL;
 /// −1, for "not known", for a query.
-pub(super) async fn update(engine: &Engine, sql: &str, headers: &MetadataMap) -> std::result::Result<i64, Status> {
+pub(super) async fn update(engine: &Arc<Engine>, sql: &str, headers: &MetadataMap) -> std::result::Result<i64, Status> {
     check_sql(sql)?;
     let context = context(engine.sessions(), headers).await?;
     let submitted = engine.submit(sql, &context).await?;

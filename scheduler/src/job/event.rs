@@ -40,8 +40,8 @@ pub enum Event {
         slots: u32,
         /// Tasks that it may start, at most.
         tasks: u32,
-        /// True if nothing else runs on that executor: it can take a task that wants it alone.
-        idle: bool,
+        /// All slots of that executor, if nothing runs there: it can take a task that wants it alone.
+        idle: Option<u32>,
     },
     /// A launched task did not fit any more; it was not started.
     HandedBack {

@@ -4,20 +4,22 @@ use springald_core::error::{ErrorCode, FailureClass, Result};
 use springald_core::ids::{ExecutorId, StageId, TaskId};
 
 use super::spec::validate;
-use super::{Action, Event, Failure, Launch, PartitionSize, Stage, StageSpec, TaskState};
+use super::{Action, Event, Failure, PartitionSize, Stage, StageSpec, TaskState};
 
 /// Bounds on trying again.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A task that fails this often fails its job.
     pub task_failures: u32,
+    /// A task whose executors are lost this often while they run it fails its job: it may be what ends them.
+    pub task_losses: u32,
     /// So many lost inputs and lost executors, over the whole job, fail it.
     pub job_losses: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { task_failures: 4, job_losses: 1000 }
+        Self { task_failures: 4, task_losses: 16, job_losses: 1000 }
     }
 }
 
@@ -39,6 +41,8 @@ pub struct JobGraph {
     limits: Limits,
     pub(super) status: Status,
     losses: u32,
+    /// This owner's attempts are numbered from here on, whatever it knows of those of earlier ones.
+    pub(super) first_attempt: u32,
 }
 
 impl JobGraph {
@@ -56,7 +60,7 @@ impl JobGraph {
             let differs = source.has_versions || source.spec.indeterminate;
             stages[index(reader)].has_versions |= differs;
         }
-        Ok(Self { stages, limits, status: Status::Running, losses: 0 })
+        Ok(Self { stages, limits, status: Status::Running, losses: 0, first_attempt: 0 })
     }
 
     /// Where the job stands.
@@ -77,15 +81,6 @@ impl JobGraph {
     /// The stage whose output is the result.
     pub fn last_stage(&self) -> &Stage {
         self.stages.last().expect("a valid plan has a last stage")
-    }
-
-    /// Number of tasks that could start now if an executor had room.
-    pub fn ready_tasks(&self) -> u32 {
-        if self.status != Status::Running {
-            return 0;
-        }
-        let startable = |stage: &Stage| stage.progress.pending - stage.resting;
-        self.stages.iter().filter(|stage| self.is_ready(stage)).map(startable).sum()
     }
 
     /// Number of tasks that are still to be started, ready or not.
@@ -121,88 +116,6 @@ impl JobGraph {
             Event::ResultFetched => self.result_fetched(&mut actions),
         }
         actions
-    }
-
-    fn is_ready(&self, stage: &Stage) -> bool {
-        // What was given up while it was made again is not needed any more.
-        let wanted = stage.progress.pending > stage.resting && !stage.freed;
-        wanted && stage.spec.inputs.iter().all(|input| self.stages[index(input.stage)].is_done())
-    }
-
-    // === offers ===
-
-    /// Fills the slots with ready tasks: stages in plan order, so that inputs are consumed soon after they were made,
-    /// and within a stage first the tasks whose input lies on this executor.
-    fn offer(
-        &mut self,
-        executor: &ExecutorId,
-        mut slots: u32,
-        mut tasks: u32,
-        mut idle: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.status != Status::Running {
-            return;
-        }
-        for position in 0..self.stages.len() {
-            if slots == 0 || tasks == 0 {
-                return;
-            }
-            if !self.is_ready(&self.stages[position]) {
-                continue;
-            }
-            for task in self.pending_by_locality(position, executor) {
-                let stage = &mut self.stages[position];
-                let state = &mut stage.tasks[task as usize];
-                if slots == 0 || tasks == 0 || (state.alone && !idle) {
-                    continue;
-                }
-                let takes = match stage.spec.whole {
-                    _ if state.alone => slots,
-                    Some(most) => slots.min(most.max(1)),
-                    None => 1,
-                };
-                let attempt = state.next_attempt;
-                state.next_attempt += 1;
-                slots -= takes;
-                tasks -= 1;
-                idle = false;
-                stage.set(task, TaskState::Running { attempt, executor: executor.clone() });
-                actions.push(Action::Launch(Launch {
-                    task: TaskId { stage: stage.spec.id, task, attempt },
-                    executor: executor.clone(),
-                    partitions: stage.spec.slice(task),
-                    slots: takes,
-                }));
-            }
-        }
-    }
-
-    fn pending_by_locality(&self, position: usize, executor: &ExecutorId) -> Vec<u32> {
-        let stage = &self.stages[position];
-        let mut pending: Vec<u32> = (0..stage.tasks.len() as u32)
-            .filter(|task| {
-                stage.tasks[*task as usize].state == TaskState::Pending && !stage.tasks[*task as usize].rests
-            })
-            .collect();
-        let aligned: Vec<&Stage> = stage
-            .spec
-            .inputs
-            .iter()
-            .map(|input| (input, &self.stages[index(input.stage)]))
-            .filter(|(input, source)| !input.broadcast && !source.spec.hashed)
-            .map(|(_, source)| source)
-            .collect();
-        if !aligned.is_empty() && stage.spec.whole.is_none() {
-            let holds = |task: u32| {
-                aligned.iter().any(|source| {
-                    matches!(source.tasks.get(task as usize).map(|task| &task.state),
-                        Some(TaskState::Done { executor: holder, .. }) if holder == executor)
-                })
-            };
-            pending.sort_by_key(|task| !holds(*task));
-        }
-        pending
     }
 
     fn handed_back(&mut self, task: TaskId, executor: &ExecutorId) {
@@ -284,7 +197,7 @@ impl JobGraph {
     }
 
     fn failed(&mut self, task: TaskId, executor: &ExecutorId, failure: Failure, actions: &mut Vec<Action>) {
-        let limit = self.limits.task_failures;
+        let (limit, own) = (self.limits.task_failures, self.first_attempt);
         let Some(stage) = self.live(task, executor) else { return };
         if failure.class == FailureClass::InputLost {
             return self.input_lost(task, failure, actions);
@@ -295,7 +208,12 @@ impl JobGraph {
         state.failures += 1;
         let hopeless = match failure.class {
             FailureClass::Fatal => true,
-            FailureClass::OutOfMemory => std::mem::replace(&mut state.alone, true),
+            FailureClass::OutOfMemory => {
+                // What ran beside those that an earlier owner has launched, nobody knows.
+                let was_alone = state.alone_from.is_some_and(|from| task.attempt >= from.max(own));
+                state.alone_from.get_or_insert(state.next_attempt);
+                was_alone
+            }
             _ => state.failures >= limit,
         };
         if hopeless {
@@ -354,13 +272,19 @@ impl JobGraph {
         if self.status == Status::Failed {
             return;
         }
-        let mut touched = false;
+        let (mut touched, mut deadly) = (false, None);
         for position in 0..self.stages.len() {
             for task in 0..self.stages[position].tasks.len() as u32 {
                 let stage = &mut self.stages[position];
                 let ended: Vec<TaskId> =
                     stage.attempts_of(task).filter(|(_, by)| *by == lost).map(|(task, _)| task).collect();
-                touched |= !ended.is_empty();
+                if !ended.is_empty() {
+                    touched = true;
+                    stage.tasks[task as usize].losses += 1;
+                    if stage.tasks[task as usize].losses >= self.limits.task_losses {
+                        deadly = Some((stage.spec.id, task));
+                    }
+                }
                 ended.into_iter().for_each(|attempt| stage.end_attempt(attempt));
                 if matches!(&stage.tasks[task as usize].state, TaskState::Done { executor, .. } if executor == lost)
                     && !stage.freed
@@ -370,6 +294,13 @@ impl JobGraph {
                     touched = true;
                 }
             }
+        }
+        if let Some((stage, task)) = deadly {
+            let message = format!(
+                "{} executors were lost while they ran task {task} of stage {stage}, which may be why; the last was {lost}",
+                self.limits.task_losses
+            );
+            return self.fail(ErrorCode::Unavailable, message, actions);
         }
         if touched {
             self.count_loss(format!("executors were lost too often, the last was {lost}"), actions);

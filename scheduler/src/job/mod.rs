@@ -12,6 +12,7 @@
 //! **Invariants**
 //! - A task attempt is launched once at one executor; of a task's live attempts (one, or two if it is slow)
 //!   the first to succeed counts.
+//! - No two attempts of a task have the same number, whoever owned the job when they were launched.
 //! - A stage starts only when all tasks of all its inputs are done.
 //! - A stage's output is freed only when every task of every reader is done, and made again if a reader must run again.
 //! - After the job has ended, nothing is launched.
@@ -19,6 +20,7 @@
 mod event;
 mod graph;
 mod handover;
+mod offers;
 mod recovery;
 mod spec;
 mod speculation;

@@ -6,7 +6,18 @@ use springald_core::ids::{ExecutorId, StageId, TaskId};
 use super::graph::index;
 use super::{Action, Event, InputSpec, JobGraph, Stage, Status, TaskState};
 
+/// Attempt numbers for each owner of a job: more than it can use for one task.
+const ATTEMPTS_PER_OWNER: u32 = 100_000;
+
 impl JobGraph {
+    /// The graph of the owner after so many takeovers. It does not know all attempts that earlier owners have launched,
+    /// so each owner has numbers of its own: no number ever names two attempts, which may have read and written other
+    /// rows.
+    pub fn after_takeovers(mut self, takeovers: u32) -> Self {
+        self.first_attempt = takeovers.min(u32::MAX / ATTEMPTS_PER_OWNER - 1) * ATTEMPTS_PER_OWNER;
+        self
+    }
+
     /// Takes in an outcome that was recorded by an earlier owner of the job, in the order in which they were recorded.
     /// What happened in between and was not recorded follows from it: an attempt with an outcome was launched, and one
     /// after a finished attempt was launched because that one's output was lost.

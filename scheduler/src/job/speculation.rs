@@ -6,7 +6,8 @@ use super::graph::index;
 use super::{Action, JobGraph, Launch, Status, TaskState};
 
 impl JobGraph {
-    /// Starts a second attempt beside `task`, if that is the only live one, runs elsewhere, and its inputs are there.
+    /// Starts a second attempt beside `task`, if that is the only live one, runs elsewhere, and its inputs are there. A
+    /// task that has run out of memory is not tried beside others.
     pub(super) fn speculate(&mut self, task: TaskId, executor: ExecutorId, actions: &mut Vec<Action>) {
         let Some(stage) = self.stage(task.stage) else { return };
         let readable = |id| self.stage(id).is_some_and(|source| source.is_done() && !source.is_freed());
@@ -15,15 +16,15 @@ impl JobGraph {
         if !inputs_there || !possible {
             return;
         }
+        let first = self.first_attempt;
         let stage = &mut self.stages[index(task.stage)];
         let Some(slot) = stage.tasks.get_mut(task.task as usize) else { return };
-        let alone = slot.second.is_none()
+        let is_only = slot.second.is_none()
             && matches!(&slot.state, TaskState::Running { attempt, executor: by } if *attempt == task.attempt && *by != executor);
-        if !alone {
+        if !is_only || slot.alone_from.is_some() {
             return;
         }
-        let attempt = slot.next_attempt;
-        slot.next_attempt += 1;
+        let attempt = slot.new_attempt(first);
         slot.second = Some((attempt, executor.clone()));
         let partitions = stage.spec.slice(task.task);
         actions.push(Action::Launch(Launch { task: TaskId { attempt, ..task }, executor, partitions, slots: 1 }));

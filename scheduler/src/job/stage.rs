@@ -33,16 +33,33 @@ pub(super) struct Task {
     pub(super) state: TaskState,
     /// A second attempt that runs beside that of `state`, because that one is slow.
     pub(super) second: Option<(u32, ExecutorId)>,
-    /// The next attempt number: never given out twice, so that a superseded attempt is recognised.
+    /// The next attempt number, as far as attempts are known: never given out twice, so that a superseded attempt is
+    /// recognised.
     pub(super) next_attempt: u32,
     /// Failures that count against the task.
     pub(super) failures: u32,
-    /// Ran out of memory beside others: next time it gets an executor of its own.
-    pub(super) alone: bool,
+    /// How often an executor was lost that ran it.
+    pub(super) losses: u32,
+    /// Ran out of memory beside others: attempts from this one on get an executor of their own.
+    pub(super) alone_from: Option<u32>,
     /// It failed a moment ago, and is not started again yet.
     pub(super) rests: bool,
     /// Who wrote the output, if somebody else holds it by now.
     pub(super) wrote: Option<ExecutorId>,
+}
+
+impl Task {
+    /// The number of a new attempt: not below `first`.
+    pub(super) fn new_attempt(&mut self, first: u32) -> u32 {
+        let attempt = self.next_attempt.max(first);
+        self.next_attempt = attempt.saturating_add(1);
+        attempt
+    }
+
+    /// True if it can be started as soon as its stage's inputs are there.
+    pub(super) fn is_startable(&self) -> bool {
+        self.state == TaskState::Pending && !self.rests
+    }
 }
 
 /// Counts of a stage's tasks, for people and for decisions.
@@ -81,7 +98,8 @@ impl Stage {
             second: None,
             next_attempt: 0,
             failures: 0,
-            alone: false,
+            losses: 0,
+            alone_from: None,
             rests: false,
             wrote: None,
         };

@@ -57,6 +57,19 @@ fn given_a_failed_attempt_when_its_late_success_arrives_then_it_is_dropped() {
 }
 
 #[test]
+fn given_a_task_that_ends_whoever_runs_it_then_the_job_fails_before_all_executors_are_gone() {
+    let limits = Limits { task_losses: 3, ..Limits::default() };
+    let mut graph = JobGraph::new(vec![stage(1, &[], 2, None)], limits).expect("a valid plan");
+    let idle = launches(&graph.apply(offer(9, 1))).remove(0);
+    for name in 1..=3 {
+        assert_eq!(*graph.status(), Status::Running);
+        assert_eq!(launches(&graph.apply(offer(name, 1))).len(), 1);
+        graph.apply(Event::ExecutorLost { executor: executor(name) });
+    }
+    assert_eq!(*graph.status(), Status::Failed, "task {} ran elsewhere", idle.task);
+}
+
+#[test]
 fn given_a_querys_own_error_when_it_fails_then_the_job_fails_at_once_with_its_message() {
     let mut graph = JobGraph::new(diamond(), Limits::default()).expect("a valid plan");
     let launch = launches(&graph.apply(offer(1, 1))).remove(0);
@@ -101,10 +114,77 @@ fn given_an_out_of_memory_task_when_retried_then_it_waits_for_an_idle_executor_o
     let first = launches(&graph.apply(offer(1, 4))).remove(0);
     assert_eq!(fail(&mut graph, &first), [Action::Rest { stage: StageId(1), task: 0, failures: 1 }]);
     graph.apply(Event::Rested { stage: StageId(1), task: 0 });
-    assert_eq!(graph.apply(Event::Offer { executor: executor(1), slots: 3, tasks: 1, idle: false }), []);
+    assert_eq!(graph.apply(Event::Offer { executor: executor(1), slots: 3, tasks: 1, idle: None }), []);
     let second = launches(&graph.apply(offer(1, 4))).remove(0);
     assert_eq!(second.slots, 4);
     assert!(matches!(fail(&mut graph, &second)[..], [Action::Fail { .. }]));
+}
+
+#[test]
+fn given_two_attempts_that_run_out_of_memory_beside_others_then_the_task_is_still_tried_alone() {
+    let mut graph = JobGraph::new(vec![stage(1, &[], 2, None)], Limits::default()).expect("a valid plan");
+    let fail = |graph: &mut JobGraph, launch: &Launch| {
+        let failure = failure(FailureClass::OutOfMemory, None);
+        graph.apply(Event::Failed { task: launch.task, executor: launch.executor.clone(), failure })
+    };
+    let first = launches(&graph.apply(offer(1, 1))).remove(0);
+    let second = launches(&graph.apply(Event::Speculate { task: first.task, executor: executor(2) })).remove(0);
+    assert_eq!(fail(&mut graph, &first), [], "the second attempt goes on");
+    assert_eq!(graph.apply(Event::Speculate { task: second.task, executor: executor(3) }), [], "not beside others");
+    assert_eq!(fail(&mut graph, &second), [Action::Rest { stage: StageId(1), task: 0, failures: 2 }]);
+    assert!(!graph.waits_alone(), "it rests");
+    graph.apply(Event::Rested { stage: StageId(1), task: 0 });
+    assert!(graph.waits_alone());
+    let other = launches(&graph.apply(Event::Offer { executor: executor(1), slots: 4, tasks: 4, idle: None }));
+    assert_eq!(other.iter().map(|launch| launch.task.task).collect::<Vec<_>>(), [1], "beside others it does not start");
+    // Others wait, so that one slot is theirs: all of them are for the task.
+    let alone = Event::Offer { executor: executor(2), slots: 1, tasks: 1, idle: Some(4) };
+    let alone = launches(&graph.apply(alone)).remove(0);
+    assert_eq!((alone.task.task, alone.slots), (0, 4));
+    assert!(matches!(fail(&mut graph, &alone)[..], [Action::Fail { .. }]));
+}
+
+#[test]
+fn given_a_takeover_when_a_task_has_run_out_of_memory_before_then_the_new_owner_tries_it_alone() {
+    let stages = vec![stage(1, &[], 1, None)];
+    let failed = |attempt| {
+        let failure = failure(FailureClass::OutOfMemory, None);
+        Event::Failed { task: TaskId { stage: StageId(1), task: 0, attempt }, executor: executor(1), failure }
+    };
+    let graph = JobGraph::new(stages, Limits::default()).expect("a valid plan");
+    let mut graph = graph.after_takeovers(1);
+    // Side by side, for all that is known.
+    assert_eq!((graph.replay(failed(0)), graph.replay(failed(1))), (None, None));
+    graph.replayed();
+    let alone = launches(&graph.apply(offer(1, 4))).remove(0);
+    assert!(alone.task.attempt > 1 && alone.slots == 4, "{alone:?}");
+    assert!(matches!(graph.apply(failed(alone.task.attempt))[..], [Action::Fail { .. }]));
+}
+
+#[test]
+fn given_owners_one_after_another_when_they_launch_a_task_then_never_under_the_same_number() {
+    let launched = |takeovers| {
+        let graph = JobGraph::new(vec![stage(1, &[], 1, None)], Limits::default()).expect("a valid plan");
+        launches(&graph.after_takeovers(takeovers).apply(offer(1, 1))).remove(0).task.attempt
+    };
+    assert_eq!((launched(0), launched(1), launched(2)), (0, 100_000, 200_000));
+    assert!(launched(u32::MAX) > launched(40_000), "there are numbers left");
+}
+
+#[test]
+fn given_an_executor_that_reports_an_earlier_owners_attempt_late_then_it_is_not_taken_for_the_one_that_runs() {
+    let mut stages = vec![stage(1, &[], 1, Some(1)), stage(2, &[1], 1, None)];
+    stages[0].indeterminate = true;
+    let graph = JobGraph::new(stages, Limits::default()).expect("a valid plan");
+    let mut graph = graph.after_takeovers(1);
+    // Stage 1 was made by the earlier owner, and is made again; stage 2 ran there, and of that nothing was recorded.
+    let source = launches(&graph.apply(offer(2, 1))).remove(0);
+    succeed(&mut graph, &source);
+    let reader = launches(&graph.apply(offer(1, 1))).remove(0);
+    let earlier = TaskId { attempt: 0, ..reader.task };
+    let reported = graph.apply(Event::Reported { task: earlier, executor: executor(1) });
+    assert_eq!(reported, [Action::Abort { task: earlier, executor: executor(1) }]);
+    assert!(graph.is_live(reader.task, &executor(1)));
 }
 
 #[test]

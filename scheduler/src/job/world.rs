@@ -55,7 +55,7 @@ pub(super) fn launches(actions: &[Action]) -> Vec<Launch> {
 }
 
 pub(super) fn offer(name: u32, slots: u32) -> Event {
-    Event::Offer { executor: executor(name), slots, tasks: u32::MAX, idle: true }
+    Event::Offer { executor: executor(name), slots, tasks: u32::MAX, idle: Some(slots) }
 }
 
 /// The world around a graph: which executors live, which pieces they hold, which messages are still under way.
@@ -65,7 +65,9 @@ pub(super) struct World {
     /// Messages that will be delivered once more, late.
     pub(super) stale: Vec<Launch>,
     pub(super) held: BTreeMap<ExecutorId, BTreeSet<(StageId, u32, u32)>>,
-    pub(super) launched: BTreeSet<(TaskId, ExecutorId)>,
+    /// All attempts ever, whoever owned the job.
+    pub(super) launched: BTreeSet<TaskId>,
+    pub(super) takeovers: u32,
     /// Outcomes as they are recorded, in order.
     pub(super) recorded: Vec<Event>,
     pub(super) stages: Vec<StageSpec>,
@@ -77,7 +79,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(stages: Vec<StageSpec>) -> Self {
-        let limits = Limits { task_failures: u32::MAX, job_losses: u32::MAX };
+        let limits = Limits { task_failures: u32::MAX, task_losses: u32::MAX, job_losses: u32::MAX };
         Self {
             graph: JobGraph::new(stages.clone(), limits).expect("a valid plan"),
             stages,
@@ -86,6 +88,7 @@ impl World {
             stale: vec![],
             held: BTreeMap::new(),
             launched: BTreeSet::new(),
+            takeovers: 0,
             resting: vec![],
             ended: false,
             next_executor: 3,
@@ -108,8 +111,7 @@ impl World {
             match action {
                 Action::Launch(launch) => {
                     assert!(!self.ended, "launched after the end: {launch:?}");
-                    let id = (launch.task, launch.executor.clone());
-                    assert!(self.launched.insert(id), "launched twice: {launch:?}");
+                    assert!(self.launched.insert(launch.task), "launched twice: {launch:?}");
                     self.check_inputs(&launch);
                     self.running.push(launch);
                 }
@@ -237,18 +239,15 @@ impl World {
     pub(super) fn take_over(&mut self, forgotten: usize) {
         let kept = self.recorded.len().saturating_sub(forgotten);
         self.recorded.truncate(kept);
-        let limits = Limits { task_failures: u32::MAX, job_losses: u32::MAX };
-        self.graph = JobGraph::new(self.stages.clone(), limits).expect("a valid plan");
+        self.takeovers += 1;
+        let limits = Limits { task_failures: u32::MAX, task_losses: u32::MAX, job_losses: u32::MAX };
+        let graph = JobGraph::new(self.stages.clone(), limits).expect("a valid plan");
+        self.graph = graph.after_takeovers(self.takeovers);
         for outcome in self.recorded.clone() {
             assert_eq!(self.graph.replay(outcome), None);
         }
         self.graph.replayed();
         self.ended = *self.graph.status() != Status::Running;
-        // The new owner may launch an attempt number again that it has not heard of, on another executor or where nothing
-        // of it is left.
-        let known: BTreeSet<(TaskId, ExecutorId)> =
-            self.running.iter().map(|launch| (launch.task, launch.executor.clone())).collect();
-        self.launched.retain(|id| known.contains(id));
         self.stale.clear();
         for launch in self.running.clone() {
             self.apply(Event::Reported { task: launch.task, executor: launch.executor });

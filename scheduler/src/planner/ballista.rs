@@ -2,7 +2,8 @@
 //! its shuffle operators.
 //!
 //! Ballista knows the hard cases of where a plan may be cut (null-aware joins, unions, broadcast, orders to be
-//! established again). Its writers and readers are only markers here; none of its execution is used.
+//! established again). Its writers and readers are only markers here; none of its execution is used. It also changes
+//! joins; whether what stands above them still fits is checked.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::{ExchangeReaderExec, ExchangeWriterExec};
 use springald_core::ids::StageId;
 
-use super::decided::{fix_joins, unmarked};
+use super::decided::{decide, unmarked};
 use super::shape;
 use crate::job::{InputSpec, StageSpec};
 
@@ -34,7 +35,7 @@ pub(super) fn cut(
 ) -> Result<Vec<CutStage>> {
     // Null-aware joins only are left for it to decide.
     let options = planner_options(options, broadcast_bytes.max(2))?;
-    let plan = fix_joins(plan)?;
+    let plan = decide(plan)?;
     let writers = DefaultDistributedPlanner::new()
         .plan_query_stages(&BallistaJobId::new("plan"), plan, &options)
         .map_err(|error| Error::new(ErrorCode::Unsupported, format!("the plan cannot be cut into stages: {error}")))?;
@@ -47,6 +48,7 @@ pub(super) fn cut(
         };
         let mut inputs = Vec::new();
         let input = replace_readers(Arc::clone(input), &numbers, &mut inputs)?;
+        shape::check_partitions(&input)?;
         let partitions = input.output_partitioning().partition_count() as u32;
         let partitioning = writer.shuffle_output_partitioning().cloned();
         let spec = StageSpec {

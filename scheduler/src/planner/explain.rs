@@ -6,6 +6,7 @@ use std::fmt::Write;
 use datafusion::logical_expr::LogicalPlan;
 use springald_core::ids::StageId;
 use springald_proto::control::{MetricUnit, OperatorMetrics};
+use springald_proto::records::StageSummary;
 
 use super::{Planned, PlannedStage, Run};
 
@@ -22,35 +23,31 @@ pub fn explained(logical: &LogicalPlan, planned: &Planned) -> Vec<(String, Strin
 }
 
 fn stage_text(stage: &PlannedStage) -> String {
-    format!("{}\n{}\n", headline(stage), stage.text.trim_end())
+    let spec = &stage.spec;
+    let inputs = spec.inputs.iter().map(|input| input.stage.0);
+    format!("{}\n{}\n", headline(spec.id.0, spec.tasks(), inputs), stage.text.trim_end())
 }
 
-fn headline(stage: &PlannedStage) -> String {
-    let spec = &stage.spec;
-    let tasks = match spec.tasks() {
+fn headline(stage: u32, tasks: u32, inputs: impl Iterator<Item = u32>) -> String {
+    let tasks = match tasks {
         1 => "1 task".to_owned(),
         tasks => format!("{tasks} tasks"),
     };
-    let reads = match spec.inputs.as_slice() {
-        [] => String::new(),
-        inputs => {
-            let names: Vec<String> = inputs.iter().map(|input| input.stage.to_string()).collect();
-            format!(", reads {}", names.join(", "))
-        }
-    };
-    format!("Stage {}: {tasks}{reads}", spec.id)
+    let inputs: Vec<String> = inputs.map(|input| input.to_string()).collect();
+    let reads = if inputs.is_empty() { String::new() } else { format!(", reads {}", inputs.join(", ")) };
+    format!("Stage {stage}: {tasks}{reads}")
 }
 
 /// Metrics of every operator of a stage, in pre-order, summed over its tasks.
 pub type StageMetrics = BTreeMap<StageId, Vec<OperatorMetrics>>;
 
 /// The text of EXPLAIN ANALYZE: the stages with each operator's metrics behind it.
-pub fn analyzed(stages: &[PlannedStage], metrics: &StageMetrics) -> String {
+pub fn analyzed(stages: &[StageSummary], metrics: &StageMetrics) -> String {
     let mut text = String::new();
     for stage in stages {
-        let _ = writeln!(text, "{}", headline(stage));
-        let operators = metrics.get(&stage.spec.id).map_or(&[][..], Vec::as_slice);
-        for (line, operator) in stage.text.lines().zip(operators.iter().map(Some).chain(std::iter::repeat(None))) {
+        let _ = writeln!(text, "{}", headline(stage.stage, stage.tasks, stage.inputs.iter().copied()));
+        let operators = metrics.get(&StageId(stage.stage)).map_or(&[][..], Vec::as_slice);
+        for (line, operator) in stage.plan.lines().zip(operators.iter().map(Some).chain(std::iter::repeat(None))) {
             match operator.map(describe).filter(|text| !text.is_empty()) {
                 Some(metrics) => {
                     let _ = writeln!(text, "{line}, metrics=[{metrics}]");

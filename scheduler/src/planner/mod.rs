@@ -39,7 +39,7 @@ use springald_proto::control::StagePlan;
 use crate::job::StageSpec;
 
 pub use explain::{StageMetrics, analyzed, explained};
-pub use options::{ClusterShape, QueryOptions};
+pub use options::{ClusterShape, QueryOptions, WEIGHT, weight};
 
 /// A planned query.
 pub struct Planned {

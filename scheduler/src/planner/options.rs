@@ -1,5 +1,7 @@
 //! The DataFusion sessions that queries are planned in, and the settings that shape them.
 
+mod bounds;
+
 use std::collections::{BTreeMap, HashMap};
 
 use datafusion::config::ConfigOptions;
@@ -40,6 +42,9 @@ pub struct QueryOptions {
     datafusion: BTreeMap<String, String>,
 }
 
+/// The setting that gives a session's queries more slots than others.
+pub const WEIGHT: &str = "springald.weight";
+
 /// A single executor need not exchange with anybody: it runs queries whole up to so many times the usual input.
 const SINGLE_EXECUTOR_FACTOR: u64 = 8;
 /// With more partitions than slots, slots fill evenly to the end, and a retry costs little.
@@ -48,7 +53,8 @@ const BYTES_PER_UNKNOWN_ROW: u64 = 32;
 const PARTITIONS_AT_MOST: usize = 512;
 
 impl QueryOptions {
-    /// The options of a session with these settings over these defaults. Fails on a value that does not parse.
+    /// The options of a session with these settings over these defaults. Fails on a value that does not parse, or is out
+    /// of bounds.
     pub fn new(defaults: &QuerySettings, settings: &BTreeMap<String, String>) -> Result<Self> {
         let mut options = Self {
             partitions: defaults.partitions,
@@ -69,15 +75,23 @@ impl QueryOptions {
                 "springald.broadcast_bytes" => options.broadcast_bytes = value.parse::<ByteSize>()?.0,
                 "springald.runtime_filters" => options.runtime_filters = switch(key, value)?,
                 "springald.deadline" => options.deadline = value.parse::<Span>()?.0,
+                // Says nothing about the plan: dispatch reads it.
+                WEIGHT => drop(weight(value)?),
                 _ => {
+                    bounds::check(key, value)?;
                     options.datafusion.insert(key.clone(), value.clone());
                 }
             }
         }
-        if options.batch_size == 0 || options.partitions > PARTITIONS_AT_MOST {
-            return Err(Error::invalid(format!(
-                "springald.batch_size must be positive, and springald.partitions at most {PARTITIONS_AT_MOST}"
-            )));
+        let (batch_size, partitions) = (options.batch_size, options.partitions);
+        if !(1..=QuerySettings::MAX_BATCH_SIZE).contains(&batch_size) {
+            let most = QuerySettings::MAX_BATCH_SIZE;
+            let message = format!("springald.batch_size must be a number from 1 to {most}, not {batch_size}");
+            return Err(Error::invalid(message));
+        }
+        if partitions > PARTITIONS_AT_MOST {
+            let message = format!("springald.partitions must be at most {PARTITIONS_AT_MOST}, not {partitions}");
+            return Err(Error::invalid(message));
         }
         Ok(options)
     }
@@ -147,6 +161,15 @@ impl QueryOptions {
 
 fn number(key: &str, value: &str) -> Result<usize> {
     value.parse().map_err(|_| Error::invalid(format!("{key} must be a number, not {value:?}")))
+}
+
+/// A session's share of the slots, beside sessions of weight 1.
+///
+/// # Errors
+/// It is not a number from 1 to 100.
+pub fn weight(value: &str) -> Result<u32> {
+    let weight = value.parse().ok().filter(|weight| (1..=100).contains(weight));
+    weight.ok_or_else(|| Error::invalid(format!("{WEIGHT} must be a number from 1 to 100, not {value:?}")))
 }
 
 fn switch(key: &str, value: &str) -> Result<bool> {

@@ -10,7 +10,8 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, Partiti
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
+use springald_core::error::{Error, Result};
 
 /// True if any operator of the plan satisfies the predicate.
 fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> bool {
@@ -21,6 +22,26 @@ fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>
 pub(super) fn count(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> usize {
     let below: usize = plan.children().into_iter().map(|child| count(child, predicate)).sum();
     below + usize::from(predicate(plan))
+}
+
+/// Fails if an operator would see less than it must: some of the partitions where it needs one with all rows, or sides
+/// that do not match partition by partition. Such a plan gives wrong rows.
+pub(super) fn check_partitions(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let requirements = plan.input_distribution_requirements();
+    let mut matched = None;
+    for (child, needed) in plan.children().into_iter().zip(requirements.per_child_distributions()) {
+        let count = child.output_partitioning().partition_count();
+        let fits = match needed {
+            Distribution::UnspecifiedDistribution => true,
+            Distribution::SinglePartition => count <= 1,
+            _ => *matched.get_or_insert(count) == count,
+        };
+        if !fits {
+            return Err(Error::internal(format!("{} reads {count} partitions, and needs {needed}", plan.name())));
+        }
+        check_partitions(child)?;
+    }
+    Ok(())
 }
 
 /// True for plans that only work in one piece: a recursive query's iterations feed each other within one process.
@@ -46,7 +67,7 @@ pub(super) fn shares_state_across_partitions(plan: &Arc<dyn ExecutionPlan>) -> b
 }
 
 /// Joins that give rows for their left side after all of the right side has been seen.
-fn answers_for_the_left(join: JoinType) -> bool {
+pub(super) fn answers_for_the_left(join: JoinType) -> bool {
     matches!(join, JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark)
 }
 

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::common::{JoinType, NullEquality};
 use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use springald_core::settings::QuerySettings;
 
@@ -164,4 +169,54 @@ async fn given_a_small_side_that_is_broadcast_then_it_filters_the_side_of_a_join
         text.contains("CollectLeft") && text.contains("RuntimeFilterExec: [o_customer] in keys of stage 1"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn given_a_join_that_answers_for_a_small_left_side_then_what_stands_above_it_sees_all_of_it() {
+    for sql in [
+        "SELECT count(*) FROM customer LEFT JOIN orders ON c_key = o_customer",
+        "SELECT count(*) FROM customer FULL JOIN orders ON c_key = o_customer",
+        "SELECT count(*) FROM customer WHERE c_key IN (SELECT o_customer FROM orders)",
+        "SELECT count(*) FROM customer WHERE NOT EXISTS (SELECT 1 FROM orders WHERE o_customer = c_key)",
+        "SELECT c_group, o_day FROM customer LEFT JOIN orders ON c_key = o_customer ORDER BY c_group, o_day",
+        "SELECT c_group, o_day FROM customer LEFT JOIN orders ON c_key = o_customer LIMIT 7",
+    ] {
+        let stages = planned(sql, |options| options.broadcast_bytes = 1 << 20).await;
+        let last = stages.last().expect("a stage");
+        assert_eq!((last.spec.tasks(), last.spec.output_partitions), (1, 1), "{sql}:\n{}", last.text);
+        let joined: Vec<&PlannedStage> = stages.iter().filter(|stage| stage.text.contains("HashJoinExec")).collect();
+        let in_one_task = |stage: &&PlannedStage| stage.spec.whole.is_none() && stage.spec.tasks() == 1;
+        assert!(joined.iter().all(in_one_task) && joined[0].text.contains("mode=Partitioned"), "{sql}: {stages:?}");
+    }
+}
+
+#[tokio::test]
+async fn given_a_limit_over_one_partition_below_an_exchange_then_it_stays_one_partition() {
+    // The planner knows that 100 rows are few; what cuts the plan does not, once their order is made across stages.
+    let sql = "SELECT count(*) FROM orders JOIN (SELECT l_part FROM (SELECT l_part, \
+        row_number() OVER (PARTITION BY l_part ORDER BY l_price) AS place FROM \
+        (SELECT * FROM (SELECT * FROM line UNION ALL SELECT * FROM line) ORDER BY l_price LIMIT 100)) \
+        WHERE place > 1 LIMIT 5) ON l_part = o_customer WHERE o_day = 3";
+    let stages = stages(sql, false).await;
+    let limited: Vec<&PlannedStage> = stages.iter().filter(|stage| stage.text.contains("fetch=5")).collect();
+    assert!(!limited.is_empty() && limited.iter().all(|stage| stage.spec.partitions == 1), "{stages:?}");
+}
+
+#[test]
+fn given_a_plan_whose_operators_would_see_only_some_of_their_input_then_it_is_refused() {
+    let row = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).expect("a batch");
+    let input =
+        |partitions| -> Arc<dyn ExecutionPlan> { Arc::new(EmptyExec::new(row.schema()).with_partitions(partitions)) };
+    let limit = |partitions| Arc::new(GlobalLimitExec::new(input(partitions), 0, Some(1)));
+    let join = |left, right| {
+        let on = vec![(col("a", &row.schema()).expect("a"), col("a", &row.schema()).expect("a"))];
+        let (left, right, kind, nulls) = (input(left), input(right), JoinType::Left, NullEquality::NullEqualsNothing);
+        let mode = PartitionMode::Partitioned;
+        Arc::new(HashJoinExec::try_new(left, right, on, None, &kind, None, mode, nulls, false).expect("a join"))
+    };
+    let cases: [(Arc<dyn ExecutionPlan>, bool); 4] =
+        [(limit(1), true), (limit(2), false), (join(2, 2), true), (join(1, 2), false)];
+    for (plan, fits) in cases {
+        assert_eq!(shape::check_partitions(&plan).is_ok(), fits, "{plan:?}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod discovery;
+mod id;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -12,18 +13,19 @@ mod tests;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use springald_core::error::{Error, Result};
-use springald_core::ids::JobId;
+use springald_core::ids::{ExecutorId, JobId};
 use springald_proto::records::JobStatus;
 use utoipa::{IntoParams, OpenApi};
 
 use self::answer::Failure;
 use self::discovery::TargetJson;
+use self::id::Id;
 use self::model::{ErrorJson, ExecutorJson, JobJson, JobsJson, SchedulerJson, StatusJson, state_from_name};
 use crate::engine::{Engine, JobFilter};
 
@@ -48,24 +50,26 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .with_state(engine)
         .merge(fixed_routes())
         .fallback(nothing_here)
+        // Last: it is for the routes that are there by now.
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The routes that need no engine.
 fn fixed_routes() -> Router {
-    Router::new()
-        .route("/api/v1/openapi.json", get(|| async { Json(Documented::openapi()) }))
-        .route("/health", get(health))
+    Router::new().route("/api/v1/openapi.json", get(document)).route("/health", get(health))
 }
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Springald", description = "Jobs, executors and schedulers of a Springald cluster."),
-    paths(jobs, job, cancel_job, executors, drain_executor, schedulers, discovery, health, ready)
+    paths(jobs, job, cancel_job, executors, drain_executor, schedulers, discovery, document, health, ready)
 )]
 struct Documented;
 
-/// Which jobs to list. Read as text, so that a value that makes no sense is answered like any other error.
+/// Which jobs to list. Read as text, so that a value that makes no sense is answered like any other error. Names
+/// of no parameter are refused: a filter that was mistyped must not list all jobs.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct JobsQuery {
     /// Only jobs in this state: `queued`, `running`, `succeeded`, `failed` or `cancelled`.
@@ -98,7 +102,7 @@ impl JobsQuery {
     params(JobsQuery),
     responses(
         (status = 200, description = "A page of jobs, without the plans of their stages", body = JobsJson),
-        (status = 400, description = "A parameter makes no sense", body = ErrorJson),
+        (status = 400, description = "A parameter makes no sense, or there is none of this name", body = ErrorJson),
         (status = 503, description = "The state store cannot be reached", body = ErrorJson),
     )
 )]
@@ -124,10 +128,11 @@ async fn jobs(
         (status = 200, description = "The job", body = JobJson),
         (status = 400, description = "Not an id", body = ErrorJson),
         (status = 404, description = "There is no such job, or its record has expired", body = ErrorJson),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
     )
 )]
-async fn job(State(engine): State<Arc<Engine>>, Path(id): Path<String>) -> Answer<JobJson> {
-    let record = engine.job(&id.parse()?).await?;
+async fn job(State(engine): State<Arc<Engine>>, Id(id): Id<JobId>) -> Answer<JobJson> {
+    let record = engine.job(&id).await?;
     Ok(Json(JobJson::new(record, now_micros())))
 }
 
@@ -140,13 +145,10 @@ async fn job(State(engine): State<Arc<Engine>>, Path(id): Path<String>) -> Answe
         (status = 204, description = "The job is being cancelled, or has ended"),
         (status = 400, description = "Not an id", body = ErrorJson),
         (status = 404, description = "There is no such job, or its record has expired", body = ErrorJson),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
     )
 )]
-async fn cancel_job(
-    State(engine): State<Arc<Engine>>,
-    Path(id): Path<String>,
-) -> std::result::Result<StatusCode, Failure> {
-    let id: JobId = id.parse()?;
+async fn cancel_job(State(engine): State<Arc<Engine>>, Id(id): Id<JobId>) -> std::result::Result<StatusCode, Failure> {
     // Cancelling is silent about jobs that never were; a person who mistyped an id should hear of it.
     engine.job(&id).await?;
     engine.cancel(&id, CANCELLED_BY_REST).await?;
@@ -157,7 +159,10 @@ async fn cancel_job(
 #[utoipa::path(
     get,
     path = "/api/v1/executors",
-    responses((status = 200, description = "All executors", body = Vec<ExecutorJson>))
+    responses(
+        (status = 200, description = "All executors", body = Vec<ExecutorJson>),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
+    )
 )]
 async fn executors(State(engine): State<Arc<Engine>>) -> Answer<Vec<ExecutorJson>> {
     Ok(Json(engine.executors().await?.into_iter().map(ExecutorJson::from).collect()))
@@ -172,14 +177,15 @@ async fn executors(State(engine): State<Arc<Engine>>) -> Answer<Vec<ExecutorJson
         (status = 202, description = "It drains"),
         (status = 400, description = "Not an id", body = ErrorJson),
         (status = 404, description = "There is no such executor", body = ErrorJson),
-        (status = 503, description = "It is not connected to this scheduler now", body = ErrorJson),
+        (status = 503, description = "It is not connected to this scheduler now, or the state store cannot be reached",
+            body = ErrorJson),
     )
 )]
 async fn drain_executor(
     State(engine): State<Arc<Engine>>,
-    Path(id): Path<String>,
+    Id(id): Id<ExecutorId>,
 ) -> std::result::Result<StatusCode, Failure> {
-    engine.drain_executor(&id.parse()?).await?;
+    engine.drain_executor(&id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -187,7 +193,10 @@ async fn drain_executor(
 #[utoipa::path(
     get,
     path = "/api/v1/schedulers",
-    responses((status = 200, description = "All schedulers", body = Vec<SchedulerJson>))
+    responses(
+        (status = 200, description = "All schedulers", body = Vec<SchedulerJson>),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
+    )
 )]
 async fn schedulers(State(engine): State<Arc<Engine>>) -> Answer<Vec<SchedulerJson>> {
     Ok(Json(engine.schedulers().await?.into_iter().map(SchedulerJson::from).collect()))
@@ -197,11 +206,20 @@ async fn schedulers(State(engine): State<Arc<Engine>>) -> Answer<Vec<SchedulerJs
 #[utoipa::path(
     get,
     path = "/api/v1/discovery/prometheus",
-    responses((status = 200, description = "All processes with metrics", body = Vec<TargetJson>))
+    responses(
+        (status = 200, description = "All processes with metrics", body = Vec<TargetJson>),
+        (status = 503, description = "The state store cannot be reached", body = ErrorJson),
+    )
 )]
 async fn discovery(State(engine): State<Arc<Engine>>) -> Answer<Vec<TargetJson>> {
     let (schedulers, executors) = (engine.schedulers().await?, engine.executors().await?);
     Ok(Json(discovery::targets(engine.cluster().as_str(), schedulers, executors)))
+}
+
+/// Describes this interface.
+#[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, description = "This document")))]
+async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Documented::openapi())
 }
 
 /// Tells that the process lives.
@@ -226,6 +244,12 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Answer<StatusJson> {
 
 async fn nothing_here() -> Failure {
     Failure::from(Error::not_found("there is nothing here: /api/v1/openapi.json lists what there is"))
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed() -> (StatusCode, Failure) {
+    let error = Error::unsupported("not with this method: the header Allow names those that there are");
+    (StatusCode::METHOD_NOT_ALLOWED, Failure::from(error))
 }
 
 fn ok() -> Json<StatusJson> {

@@ -121,7 +121,7 @@ pub struct StageJson {
     pub spilled_bytes: u64,
     /// The stages that it reads.
     pub inputs: Vec<u32>,
-    /// Its physical plan; empty in lists.
+    /// Its physical plan; empty in lists. Of a long one, the beginning is kept when the job has ended.
     pub plan: String,
 }
 

@@ -9,6 +9,12 @@ use crate::flight_sql::tests::{end, scheduler};
 
 /// Status and body of the answer.
 async fn request(scheduler: &Scheduler, method: &str, path: &str) -> (u16, serde_json::Value) {
+    let (status, _, body) = answer(scheduler, method, path).await;
+    (status, body)
+}
+
+/// Status, head (in small letters) and body of the answer.
+async fn answer(scheduler: &Scheduler, method: &str, path: &str) -> (u16, String, serde_json::Value) {
     let mut connection = TcpStream::connect(scheduler.rest_address()).await.expect("connection");
     let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     connection.write_all(head.as_bytes()).await.expect("request");
@@ -16,7 +22,7 @@ async fn request(scheduler: &Scheduler, method: &str, path: &str) -> (u16, serde
     connection.read_to_string(&mut answer).await.expect("answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("status");
-    (status, serde_json::from_str(body).unwrap_or_default())
+    (status, head.to_lowercase(), serde_json::from_str(body).unwrap_or_default())
 }
 
 async fn run(scheduler: &Scheduler, sql: &str) -> std::result::Result<JobId, Error> {
@@ -64,9 +70,16 @@ async fn given_a_job_it_is_shown_and_one_that_is_not_there_is_a_404() {
         ("GET", "/api/v1/jobs/none", 404),
         ("DELETE", "/api/v1/jobs/none", 404),
         ("GET", "/api/v1/jobs/..%2Fx", 400),
+        ("GET", "/api/v1/jobs/%FF", 400),
+        ("DELETE", "/api/v1/jobs/%FF", 400),
+        ("POST", "/api/v1/executors/%FF/drain", 400),
         ("GET", "/api/v1/jobs?state=done", 400),
+        ("GET", "/api/v1/jobs?status=failed", 400),
+        ("GET", "/api/v1/jobs?state=failed&state=queued", 400),
         ("GET", "/api/v1/jobs?limit=1001", 400),
         ("GET", "/nothing", 404),
+        ("POST", "/api/v1/jobs", 405),
+        ("DELETE", "/health", 405),
     ] {
         let (status, body) = request(&scheduler, method, path).await;
         assert_eq!(status, expected, "{method} {path}: {body}");
@@ -74,6 +87,33 @@ async fn given_a_job_it_is_shown_and_one_that_is_not_there_is_a_404() {
     }
     let (status, _) = request(&scheduler, "DELETE", &format!("/api/v1/jobs/{id}")).await;
     assert_eq!(status, 204);
+    end(scheduler).await;
+}
+
+#[tokio::test]
+async fn given_a_method_that_a_path_does_not_have_then_the_answer_says_which_it_has() {
+    let scheduler = scheduler().await;
+    for (path, allowed) in [
+        ("/api/v1/jobs", "allow: get,head"),
+        ("/api/v1/jobs/none", "allow: get,head,delete"),
+        ("/api/v1/openapi.json", "allow: get,head"),
+    ] {
+        let (status, head, body) = answer(&scheduler, "PUT", path).await;
+        assert_eq!((status, &body["code"]), (405, &"SPRINGALD_UNSUPPORTED".into()), "{path}");
+        assert!(head.lines().any(|line| line == allowed), "{path}: {head}");
+    }
+    end(scheduler).await;
+}
+
+#[tokio::test]
+async fn given_a_parameter_that_there_is_not_then_the_error_names_it_and_those_that_there_are() {
+    let scheduler = scheduler().await;
+    let (status, body) = request(&scheduler, "GET", "/api/v1/jobs?status=failed").await;
+    assert_eq!((status, &body["code"]), (400, &"SPRINGALD_INVALID".into()));
+    let message = body["message"].as_str().expect("a message");
+    for named in ["status", "state", "limit", "after"] {
+        assert!(message.contains(&format!("`{named}`")), "{named}: {message}");
+    }
     end(scheduler).await;
 }
 
@@ -122,11 +162,33 @@ fn given_parameters_they_are_checked() {
 #[test]
 fn given_the_openapi_document_it_has_every_route_and_type() {
     let document = serde_json::to_value(Documented::openapi()).expect("JSON");
-    for path in ["/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/executors", "/api/v1/schedulers", "/health", "/ready"] {
+    for path in [
+        "/api/v1/jobs",
+        "/api/v1/jobs/{id}",
+        "/api/v1/executors",
+        "/api/v1/executors/{id}/drain",
+        "/api/v1/schedulers",
+        "/api/v1/discovery/prometheus",
+        "/api/v1/openapi.json",
+        "/health",
+        "/ready",
+    ] {
         assert!(document["paths"].get(path).is_some(), "{path} is not described");
     }
     assert!(document["paths"]["/api/v1/jobs/{id}"].get("delete").is_some());
     for schema in ["JobJson", "StageJson", "ErrorJson", "ExecutorJson", "SchedulerJson", "JobsJson"] {
         assert!(document["components"]["schemas"].get(schema).is_some(), "{schema} is not described");
+    }
+}
+
+#[test]
+fn given_the_openapi_document_then_what_asks_the_store_may_say_that_it_is_away() {
+    let document = serde_json::to_value(Documented::openapi()).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let alone = ["/api/v1/openapi.json", "/health"];
+    for (path, item) in paths.iter().filter(|(path, _)| !alone.contains(&path.as_str())) {
+        for (method, operation) in item.as_object().expect("operations") {
+            assert!(operation["responses"].get("503").is_some(), "{method} {path}");
+        }
     }
 }

@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 4096;
 const OWN_PREFIX: &str = "springald.";
 
 /// Springald's own settings that a session can change.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "springald.partitions",
     "springald.partition_bytes",
     "springald.batch_size",
@@ -22,6 +22,7 @@ const OWN: [&str; 7] = [
     "springald.broadcast_bytes",
     "springald.runtime_filters",
     "springald.deadline",
+    "springald.weight",
 ];
 
 /// DataFusion's settings about catalogs describe its own; these are the ones that mean something here.
@@ -68,11 +69,10 @@ pub(super) fn check(name: &str, value: &str) -> Result<String> {
     if name == "datafusion.catalog.default_catalog" && value != CATALOG {
         return Err(Error::invalid(format!("there is one catalog, {CATALOG}")));
     }
-    if name.starts_with(OWN_PREFIX) {
-        QueryOptions::new(&QuerySettings::default(), &BTreeMap::from([(name.clone(), value.to_owned())]))?;
-    } else {
+    if !name.starts_with(OWN_PREFIX) {
         ConfigOptions::new().set(&name, value).map_err(|error| Error::invalid(error.strip_backtrace()))?;
     }
+    QueryOptions::new(&QuerySettings::default(), &BTreeMap::from([(name.clone(), value.to_owned())]))?;
     Ok(name)
 }
 
@@ -87,6 +87,7 @@ mod tests {
             ("SPRINGALD.DEADLINE", "30s"),
             ("springald.broadcast_bytes", "4MiB"),
             ("springald.runtime_filters", "false"),
+            ("springald.weight", "100"),
             ("datafusion.execution.time_zone", "+02:00"),
             ("datafusion.catalog.default_schema", "sales"),
         ] {
@@ -100,7 +101,14 @@ mod tests {
             ("springald.nothing", "1", "springald.partitions"),
             ("springald.partitions", "many", "number"),
             ("springald.deadline", "soon", "30s"),
+            ("springald.weight", "0", "1 to 100"),
+            ("springald.weight", "101", "1 to 100"),
+            ("springald.batch_size", "0", "from 1 to 1048576"),
+            ("springald.batch_size", "100000000000000", "from 1 to 1048576"),
+            ("springald.partitions", "513", "at most 512"),
+            ("datafusion.execution.batch_size", "100000000000000", "from 1 to 1048576"),
             ("datafusion.execution.batch_size", "x", "batch_size"),
+            ("datafusion.execution.parquet.metadata_size_hint", "100000000000", "from 0 to 67108864"),
             ("datafusion.execution.target_partitions", "4", "springald.partitions"),
             ("datafusion.runtime.memory_limit", "1G", "processes"),
             ("datafusion.catalog.location", "/etc", "cannot be changed"),

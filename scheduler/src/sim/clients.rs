@@ -152,7 +152,7 @@ impl World {
             let options = options.expect("the settings make sense");
             let planned = Planned { schema: schema(), run: Run::Stages(work.planned()) };
             Some(process.spawn(async move {
-                let heard = match engine.start(job, record, planned, None, options.deadline).await {
+                let heard = match engine.start(job, record, planned, false, options.deadline).await {
                     Ok(submitted) => Heard::Submitted(submitted.job_id),
                     Err(error) => Heard::Failed(error),
                 };

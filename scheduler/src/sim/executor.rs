@@ -3,23 +3,21 @@
 //! A model of the `executor` crate's `tasks`, `owners`, `pull` and `exchange::store`, rule by rule: where those change,
 //! this does. A plain value: what follows from a message comes back as [`Effect`]s.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use springald_proto::control::executor_message::Message as Outgoing;
 use springald_proto::control::scheduler_message::Message as Incoming;
 use springald_proto::control::{
     Abort, Adopt, Failed, HandedBack, HeldJob, HeldJobs, Hello, Holdings, Launch, Move, Moved, Offer, Outcome,
-    OutcomeReport, StageInput, Succeeded, TaskKey, TaskOutput, outcome,
+    StageInput, Succeeded, TaskKey, TaskOutput, outcome,
 };
 
+use super::connection::Connection;
 use super::work::Written;
 
 /// A task attempt of a job.
 pub(super) type Key = (JobId, TaskId);
-
-/// Most outcomes in one report.
-const MAX_REPORTED: usize = 256;
 
 /// What follows from a message.
 pub(super) enum Effect {
@@ -70,61 +68,6 @@ pub(super) struct Output {
     pub(super) written: Written,
 }
 
-/// A scheduler as this executor knows it.
-#[derive(Default)]
-pub(super) struct Connection {
-    /// The control stream, if one is open.
-    pub(super) stream: Option<u64>,
-    /// One is being opened.
-    pub(super) opening: Option<u64>,
-    pub(super) wait: u64,
-    next_outcome: u64,
-    pending: VecDeque<(u64, Outcome)>,
-    // Of the stream:
-    reported: u64,
-    sequence: u64,
-    unacknowledged: BTreeMap<u64, Vec<u64>>,
-    slots_received: u64,
-    pub(super) offered: Option<Offer>,
-}
-
-impl Connection {
-    /// A stream is open.
-    pub(super) fn opened(&mut self, stream: u64) {
-        self.stream = Some(stream);
-        self.opening = None;
-        self.reported = 0;
-        self.sequence = 0;
-        self.unacknowledged.clear();
-        self.slots_received = 0;
-        self.offered = None;
-    }
-
-    fn add(&mut self, outcome: Outcome) {
-        self.pending.push_back((self.next_outcome, outcome));
-        self.next_outcome += 1;
-    }
-
-    fn forget_job(&mut self, job: &JobId) {
-        self.pending.retain(|(_, outcome)| outcome.key.as_ref().is_none_or(|key| key.job_id != job.as_str()));
-    }
-
-    fn next_report(&mut self) -> Option<OutcomeReport> {
-        let unsaid = self.pending.iter().filter(|(number, _)| *number >= self.reported).take(MAX_REPORTED);
-        let (numbers, outcomes): (Vec<u64>, Vec<Outcome>) = unsaid.cloned().unzip();
-        self.reported = numbers.last()? + 1;
-        self.sequence += 1;
-        self.unacknowledged.insert(self.sequence, numbers);
-        Some(OutcomeReport { sequence: self.sequence, outcomes })
-    }
-
-    fn acknowledged(&mut self, sequence: u64) {
-        if let Some(numbers) = self.unacknowledged.remove(&sequence) {
-            self.pending.retain(|(number, _)| !numbers.contains(number));
-        }
-    }
-}
-
 impl Executor {
     pub(super) fn new(id: ExecutorId, slots: u32) -> Self {
         Self {
@@ -161,13 +104,13 @@ impl Executor {
 
     /// True if nothing is here, and nothing is to be told.
     pub(super) fn is_drained(&self) -> bool {
-        let told = self.connections.values().all(|connection| connection.pending.is_empty());
+        let told = self.connections.values().all(|connection| connection.untold() == 0);
         self.running.is_empty() && self.outputs.is_empty() && told
     }
 
     /// What is left here, in words; `None`: nothing, and all slots are free.
     pub(super) fn leftovers(&self) -> Option<String> {
-        let pending: usize = self.connections.values().map(|connection| connection.pending.len()).sum();
+        let pending: usize = self.connections.values().map(Connection::untold).sum();
         let clean = self.running.is_empty() && self.outputs.is_empty() && pending == 0 && self.free == self.slots;
         (!clean).then(|| {
             let (running, outputs): (Vec<_>, Vec<_>) =
@@ -222,9 +165,13 @@ impl Executor {
         }
     }
 
-    /// True if this is the highest fencing token heard for the job; then this scheduler is its owner from now on.
+    /// True if this is the highest fencing token heard for the job; then this scheduler is its owner from now on. Who is
+    /// not obeyed (any more) is told so.
     fn obey(&mut self, job: &JobId, scheduler: u32, revision: u64) -> bool {
         if !self.allows(job, revision) {
+            let token = self.token(job).max(self.ended.get(job).copied().unwrap_or_default());
+            let connection = self.connections.get_mut(&scheduler);
+            connection.into_iter().for_each(|connection| connection.supersede(job, token));
             return false;
         }
         let earlier = self.owners.insert(job.clone(), Owner { scheduler, revision });
@@ -232,6 +179,9 @@ impl Executor {
             && let Some(connection) = self.connections.get_mut(&earlier.scheduler)
         {
             connection.forget_job(job);
+            if earlier.scheduler != scheduler {
+                connection.supersede(job, revision);
+            }
         }
         true
     }
@@ -440,6 +390,10 @@ impl Executor {
         let (draining, free) = (self.draining, if self.draining { 0 } else { self.free });
         let mut effects = vec![];
         for (scheduler, connection) in self.connections.iter_mut().filter(|(_, known)| known.stream.is_some()) {
+            for (job, owner_revision) in connection.superseded() {
+                let nothing = Holdings { job_id: job.to_string(), owner_revision, ..Holdings::default() };
+                effects.push(Effect::Send(*scheduler, Outgoing::Holdings(nothing)));
+            }
             while let Some(report) = connection.next_report() {
                 effects.push(Effect::Send(*scheduler, Outgoing::Outcomes(report)));
             }

@@ -7,7 +7,8 @@ use springald_core::ids::ExecutorId;
 use springald_proto::records::{ExecutorRecord, SchedulerRecord};
 
 use super::agenda::Happening;
-use super::executor::{Connection, Effect, Executor, Key};
+use super::connection::Connection;
+use super::executor::{Effect, Executor, Key};
 use super::process::number_of;
 use super::streams::Down;
 use super::world::{Place, World};

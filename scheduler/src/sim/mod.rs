@@ -15,6 +15,7 @@ pub(crate) mod agenda;
 mod chance;
 mod checks;
 mod clients;
+mod connection;
 mod executor;
 mod faults;
 mod kv;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
 use springald_core::error::{Error, ErrorCode, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use self::connection::{Connection, Repeat, header_revision};
+use self::connection::{Backoff, Connection, Repeat, header_revision};
 use self::keys::{Keys, revision};
 pub use self::options::{EtcdIdentity, EtcdOptions, EtcdTls};
 use self::watch::Changes;
@@ -75,7 +75,7 @@ impl StateStore for EtcdStore {
         limits::check(&transaction)?;
         let connection = &self.connection;
         let deadline = connection.deadline();
-        let mut may_have_happened = false;
+        let (mut may_have_happened, mut backoff) = (false, Backoff::new());
         loop {
             let until = deadline.min(Instant::now() + connection.attempt_timeout());
             let attempt = || {
@@ -91,6 +91,8 @@ impl StateStore for EtcdStore {
                 Err(error) if !failure::may_pass(&error) || Instant::now() >= deadline => return Err(error),
                 Err(_) => may_have_happened = true,
             }
+            // A member without a leader answers at once: it is not asked as fast as it can answer.
+            sleep(backoff.next()).await;
         }
     }
 

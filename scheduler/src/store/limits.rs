@@ -43,9 +43,7 @@ fn check_size(transaction: &Transaction) -> Result<()> {
             format!("a store transaction of {operations} operations is over the limit of {MAX_OPERATIONS}"),
         ));
     }
-    let conditions: usize = transaction.conditions.iter().map(|condition| condition_key(condition).len()).sum();
-    let changes: usize = transaction.changes.iter().map(change_bytes).sum();
-    let bytes = conditions + changes;
+    let bytes = size(transaction);
     if bytes > MAX_TRANSACTION_BYTES {
         return Err(Error::new(
             ErrorCode::ResourcesExhausted,
@@ -53,6 +51,13 @@ fn check_size(transaction: &Transaction) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A transaction's size, as [`MAX_TRANSACTION_BYTES`] counts it.
+pub(crate) fn size(transaction: &Transaction) -> usize {
+    let conditions: usize = transaction.conditions.iter().map(|condition| condition_key(condition).len()).sum();
+    let changes: usize = transaction.changes.iter().map(change_bytes).sum();
+    conditions + changes
 }
 
 /// One key changed twice under one revision has no defined outcome; etcd refuses it too.
@@ -147,6 +152,17 @@ mod tests {
     fn given_too_many_operations_when_checked_then_resources_are_exhausted() {
         let changes = (0..=MAX_OPERATIONS).map(|n| put(&format!("k{n}"))).collect();
         assert_eq!(check_changes(changes), Some(ErrorCode::ResourcesExhausted));
+    }
+
+    #[test]
+    fn given_a_transaction_when_measured_then_its_size_is_the_one_that_is_checked() {
+        let value = |bytes: usize| Change::Put { key: "k".to_owned(), value: vec![0u8; bytes].into(), lease: None };
+        let conditions = vec![Condition::Absent { key: "k".to_owned() }];
+        let mut transaction = Transaction { conditions, changes: vec![value(MAX_TRANSACTION_BYTES - 2)] };
+        assert_eq!(size(&transaction), MAX_TRANSACTION_BYTES);
+        check(&transaction).expect("just as large as may be");
+        transaction.changes = vec![value(MAX_TRANSACTION_BYTES - 1)];
+        assert_eq!(check(&transaction).expect_err("too large").code(), ErrorCode::ResourcesExhausted);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod disturbed;
 pub mod embedded;
 pub mod etcd;
 pub(crate) mod limits;

@@ -147,7 +147,7 @@ impl Drop for TestEtcd {
 }
 
 /// A port that is free now.
-pub(crate) fn free_port() -> u16 {
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }

@@ -1,12 +1,13 @@
 //! The cluster that is tormented: a three-member etcd, schedulers and executors, each on a host of its own.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::net::{Host, Net};
+use super::net::{Host, Net, Ports};
 use super::node::{Node, Role};
 use crate::http::Http;
 use crate::wait::{START_DEADLINE, eventually};
@@ -36,18 +37,20 @@ impl Cluster {
     pub(crate) async fn start(schedulers: usize, executors: usize, slots: u32, memory: &str) -> Self {
         let net = Net::new(ETCD_MEMBERS + schedulers + executors);
         let mut nodes = vec![];
-        let members: Vec<(Host, u16, u16)> = (0..ETCD_MEMBERS)
-            .map(|number| net.host(number))
-            .map(|host| (host.clone(), host.port(2379), host.port(2380)))
-            .collect();
+        // All ports are chosen before anything takes one.
+        let (mut ports, first_executor) = (Ports::default(), ETCD_MEMBERS + schedulers);
+        let members = places(&net, 0..ETCD_MEMBERS, &mut ports, [2379, 2380]);
+        let scheduler_places = places(&net, ETCD_MEMBERS..first_executor, &mut ports, [50050, 50051, 8080, 9100]);
+        let executor_places = places(&net, first_executor..first_executor + executors, &mut ports, [50052, 9100]);
+        drop(ports);
         let peers: Vec<String> = members
             .iter()
             .enumerate()
-            .map(|(number, (host, _, peer))| format!("m{number}=http://{}:{peer}", host.address))
+            .map(|(number, (host, [_, peer]))| format!("m{number}=http://{}:{peer}", host.address))
             .collect();
         let clients: Vec<String> =
-            members.iter().map(|(host, client, _)| format!("{}:{client}", host.address)).collect();
-        for (number, (host, client, peer)) in members.iter().enumerate() {
+            members.iter().map(|(host, [client, _])| format!("{}:{client}", host.address)).collect();
+        for (number, (host, [client, peer])) in members.iter().enumerate() {
             let (client, peer) =
                 (format!("http://{}:{client}", host.address), format!("http://{}:{peer}", host.address));
             nodes.push(Node::start(Role::Etcd, format!("etcd {number}"), host.clone(), |data| {
@@ -75,26 +78,22 @@ impl Cluster {
         }
         let etcd_urls = clients.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>().join(",");
         let (mut urls, mut rests, mut telemetries) = (vec![], vec![], vec![]);
-        for number in 0..schedulers {
-            let host = net.host(ETCD_MEMBERS + number);
-            let (flight, rest) = (host.port(50050), host.port(8080));
+        for (number, (host, [flight, control, rest, telemetry])) in scheduler_places.into_iter().enumerate() {
             urls.push(format!("grpc://{}:{flight}", host.address));
             rests.push(Http::at(&format!("{}:{rest}", host.address)));
             let ports = [
                 ("--flight-sql-port", flight),
-                ("--control-port", host.port(50051)),
+                ("--control-port", control),
                 ("--rest-port", rest),
-                ("--telemetry-port", host.port(9100)),
+                ("--telemetry-port", telemetry),
             ];
             let mut arguments = common("scheduler", &etcd_urls, &host, &ports);
             arguments.extend(["--set".to_owned(), RETENTION.to_owned()]);
             nodes.push(Node::start(Role::Scheduler, format!("scheduler {number}"), host, |_| arguments.clone()));
         }
-        for number in 0..executors {
-            let host = net.host(ETCD_MEMBERS + schedulers + number);
-            let telemetry = host.port(9100);
+        for (number, (host, [exchange, telemetry])) in executor_places.into_iter().enumerate() {
             telemetries.push(Http::at(&format!("{}:{telemetry}", host.address)));
-            let ports = [("--exchange-port", host.port(50052)), ("--telemetry-port", telemetry)];
+            let ports = [("--exchange-port", exchange), ("--telemetry-port", telemetry)];
             let mut arguments = common("executor", &etcd_urls, &host, &ports);
             arguments.extend(["--slots".to_owned(), slots.to_string(), "--memory".to_owned(), memory.to_owned()]);
             nodes.push(Node::start(Role::Executor, format!("executor {number}"), host, |_| arguments.clone()));
@@ -176,6 +175,12 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// These hosts, each with ports for what usually has the ports `usual`.
+fn places<const N: usize>(net: &Net, hosts: Range<usize>, ports: &mut Ports, usual: [u16; N]) -> Vec<(Host, [u16; N])> {
+    let place = |host: Host| (host.clone(), usual.map(|usual| host.port(ports, usual)));
+    hosts.map(|number| net.host(number)).map(place).collect()
 }
 
 fn common(role: &str, etcd: &str, host: &Host, ports: &[(&str, u16)]) -> Vec<String> {

@@ -1,9 +1,8 @@
 //! Machines of a cluster: each with an address of its own in a network namespace, so that its link can be cut; or, where
 //! namespaces cannot be made, all of them on loopback.
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
-
-use crate::etcd::free_port;
 
 /// Where a process lives.
 #[derive(Clone, Debug)]
@@ -18,13 +17,26 @@ pub(crate) struct Host {
 
 impl Host {
     /// `usual` where the host has its ports to itself, else one that is free.
-    pub(crate) fn port(&self, usual: u16) -> u16 {
-        if self.namespace.is_some() { usual } else { free_port() }
+    pub(crate) fn port(&self, ports: &mut Ports, usual: u16) -> u16 {
+        if self.namespace.is_some() { usual } else { ports.next() }
     }
 
     /// Cuts the link, or mends it. False if there is none of its own.
     pub(crate) fn set_link(&self, up: bool) -> bool {
         self.namespace.is_some() && ip(&["link", "set", &self.cable, if up { "up" } else { "down" }])
+    }
+}
+
+/// Free ports of this machine, which all differ: they stay taken until this is dropped.
+#[derive(Default)]
+pub(crate) struct Ports(Vec<TcpListener>);
+
+impl Ports {
+    fn next(&mut self) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        self.0.push(listener);
+        port
     }
 }
 

@@ -9,7 +9,7 @@ use super::node::Role;
 /// The load goes on for so long before, between and after.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// Longer than a process gives itself to end.
-const END_DEADLINE: Duration = Duration::from_secs(90);
+const END_DEADLINE: Duration = Duration::from_secs(100);
 
 /// Replaces every executor and then every scheduler, one after the other, as a rolling upgrade does.
 pub(super) async fn replace_all(cluster: &mut Cluster) -> Harm {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
 use springald_tests::{Cluster, ClusterOptions, Http, tpch};
 
 const REFERENCE: &str = include_str!("../../../docs/metrics.md");
@@ -38,27 +39,34 @@ async fn given_a_cluster_at_work_then_its_metrics_are_those_of_the_reference_and
     client.collect("SELECT n_nationkey / 0 FROM nation").await.expect_err("a division by zero");
     client.collect("SELECT nonsense FROM nation").await.expect_err("no such column");
 
-    let text = cluster.scheduler(0).telemetry.get("/metrics").await.expect("an answer").body;
     let everywhere = |own: &'static str| documented(&[&EVERYWHERE[..], &[own]].concat());
-    assert_eq!(served(&text), everywhere("springald_scheduler_"), "of a scheduler");
-    for (name, least) in [
-        (r#"springald_scheduler_queries_total{state="succeeded"}"#, 1.0),
-        (r#"springald_scheduler_queries_total{state="failed"}"#, 1.0),
-        (r#"springald_scheduler_queries_total{state="refused"}"#, 1.0),
-        (r#"springald_scheduler_task_failures_total{class="fatal"}"#, 1.0),
-        (r#"springald_scheduler_flight_sql_calls_total{method="DoGet",code="OK"}"#, 1.0),
-        (r#"springald_scheduler_flight_sql_calls_total{method="GetFlightInfo",code="INVALID_ARGUMENT"}"#, 1.0),
-        ("springald_scheduler_query_planning_seconds_count", 1.0),
-        ("springald_scheduler_query_execution_seconds_count", 1.0),
-        ("springald_scheduler_executor_streams_opened_total", 2.0),
-        ("springald_store_call_seconds_count", 1.0),
-        ("springald_store_available", 1.0),
-        ("springald_store_leases_granted_total", 1.0),
-        ("springald_telemetry_events_written_total", 1.0),
-        ("springald_build_info", 1.0),
-    ] {
-        assert!(total(&text, name) >= least, "{name} is less than {least}:\n{text}");
-    }
+    // A client may hear of a failure before it is counted.
+    eventually("all that has happened is counted", SETTLE_DEADLINE, async || {
+        let text = cluster.scheduler(0).telemetry.get("/metrics").await?.body;
+        same("metrics of a scheduler", served(&text), everywhere("springald_scheduler_"))?;
+        for (name, least) in [
+            (r#"springald_scheduler_queries_total{state="succeeded"}"#, 1.0),
+            (r#"springald_scheduler_queries_total{state="failed"}"#, 1.0),
+            (r#"springald_scheduler_queries_total{state="refused"}"#, 1.0),
+            (r#"springald_scheduler_task_failures_total{class="fatal"}"#, 1.0),
+            (r#"springald_scheduler_flight_sql_calls_total{method="DoGet",code="OK"}"#, 1.0),
+            (r#"springald_scheduler_flight_sql_calls_total{method="GetFlightInfo",code="INVALID_ARGUMENT"}"#, 1.0),
+            ("springald_scheduler_query_planning_seconds_count", 1.0),
+            ("springald_scheduler_query_execution_seconds_count", 1.0),
+            ("springald_scheduler_executor_streams_opened_total", 2.0),
+            ("springald_store_call_seconds_count", 1.0),
+            ("springald_store_available", 1.0),
+            ("springald_store_leases_granted_total", 1.0),
+            ("springald_telemetry_events_written_total", 1.0),
+            ("springald_build_info", 1.0),
+        ] {
+            if total(&text, name) < least {
+                return Err(format!("{name} is less than {least}:\n{text}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
     let text = cluster.executors[0].telemetry.get("/metrics").await.expect("an answer").body;
     assert_eq!(served(&text), everywhere("springald_executor_"), "of an executor");
 

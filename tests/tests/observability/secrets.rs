@@ -3,7 +3,6 @@
 use std::fs;
 
 use springald_client::{Client, ClientError};
-use springald_tests::etcd::free_port;
 use springald_tests::{Etcd, Process, Standalone, tpch};
 
 /// Stands in every secret.
@@ -82,7 +81,8 @@ async fn given_planted_secrets_then_events_rest_metrics_and_errors_show_none() {
     for sql in refused(file) {
         shown.add(&format!("the error of {}", sql.replace(PLANTED, "…")), error_of(client.collect(&sql).await));
     }
-    let wrong = format!("http://ann:{PLANTED}@127.0.0.1:{}", free_port());
+    // Nothing listens on port 1.
+    let wrong = format!("http://ann:{PLANTED}@127.0.0.1:1");
     shown.add("the error of connecting", error_of(Client::connect(&wrong).await));
 
     for path in ["/api/v1/jobs", "/api/v1/schedulers", "/api/v1/executors", "/api/v1/discovery/prometheus"] {
@@ -113,7 +113,8 @@ async fn given_secrets_in_the_settings_then_a_process_that_cannot_start_shows_no
     fs::write(&password, PLANTED).expect("written");
     let password_file = format!("cluster.etcd_password_file={}", password.display());
     let mut shown = Shown::default();
-    let dead = format!("http://ann:{PLANTED}@127.0.0.1:{}", free_port());
+    // Nothing listens on port 1.
+    let dead = format!("http://ann:{PLANTED}@127.0.0.1:1");
     for url in [etcd.url(), etcd.url().replace("http://", &format!("http://ann:{PLANTED}@")), dead] {
         let arguments: Vec<String> = ["scheduler", "--etcd", &url, "--telemetry-port", "0", "--flight-sql-port", "0"]
             .into_iter()

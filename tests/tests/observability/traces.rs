@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
-use springald_tests::etcd::free_port;
 use springald_tests::wait::{SETTLE_DEADLINE, eventually};
 use springald_tests::{Cluster, ClusterOptions, Standalone, tpch};
 use tonic::transport::Endpoint;
@@ -129,12 +128,27 @@ async fn given_a_trace_that_its_client_does_not_sample_then_it_is_not_exported()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_collector_that_is_not_there_then_queries_run_and_lost_spans_are_counted() {
-    let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", free_port());
-    let standalone = Standalone::start(&["--set", &endpoint]).await;
+    // Nothing listens on port 1.
+    let mut standalone = Standalone::start(&["--set", "telemetry.otlp_endpoint=http://127.0.0.1:1"]).await;
     let client = standalone.client().await;
     for _ in 0..3 {
         client.collect("SELECT 1").await.expect("rows");
     }
+    let first = more_are_lost(&standalone, 0.0).await;
+    eventually("it is said", SETTLE_DEADLINE, async || {
+        if times_said(&standalone) > 0 { Ok(()) } else { Err("it is not".to_owned()) }
+    })
+    .await;
+    client.collect("SELECT 1").await.expect("rows");
+    more_are_lost(&standalone, first).await;
+    // What was said of the second failure would be written by then.
+    drop(client);
+    standalone.process.stop().await;
+    assert_eq!(times_said(&standalone), 1, "it is said once");
+}
+
+/// Waits until more spans are counted as lost than `before`; how many then.
+async fn more_are_lost(standalone: &Standalone, before: f64) -> f64 {
     eventually("lost spans are counted", SETTLE_DEADLINE, async || {
         let text = standalone.telemetry.get("/metrics").await?.body;
         let lost = text.lines().find_map(|line| {
@@ -142,9 +156,11 @@ async fn given_a_collector_that_is_not_there_then_queries_run_and_lost_spans_are
                 .parse::<f64>()
                 .ok()
         });
-        if lost.is_some_and(|lost| lost > 0.0) { Ok(()) } else { Err(format!("{lost:?}")) }
+        lost.filter(|lost| *lost > before).ok_or_else(|| format!("{lost:?}, {before} before"))
     })
-    .await;
-    let told = standalone.process.events().iter().filter(|event| event["event"] == "traces.not_exported").count();
-    assert_eq!(told, 1, "it is said once");
+    .await
+}
+
+fn times_said(standalone: &Standalone) -> usize {
+    standalone.process.events().iter().filter(|event| event["event"] == "traces.not_exported").count()
 }

@@ -52,7 +52,7 @@ fields! {
     stage_id: Integer;
     /// The task of the stage, from 0.
     task_id: Integer;
-    /// The try at the task, from 0.
+    /// The try at the task, from 0; after the n-th takeover of the job from n times 100000.
     attempt: Integer;
     /// The W3C trace that it belongs to: 32 hexadecimal digits.
     trace_id: Text;
@@ -337,6 +337,9 @@ events! {
     STORE_WATCH_ENDED = "store.watch_ended" [prefix error];
     /// The state store cannot be watched yet.
     STORE_WATCH_FAILED = "store.watch_failed" [prefix error retry_millis];
+    /// Changes of a job are too large for the store and are left out: should its scheduler be lost, some of it runs
+    /// again.
+    STORE_WRITE_GIVEN_UP = "store.write_given_up" [error];
     /// The store did not take a job's changes; they are written again.
     STORE_WRITE_RETRIED = "store.write_retried" [error];
     /// The stream of an executor to a scheduler broke; it connects again.

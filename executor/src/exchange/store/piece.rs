@@ -48,12 +48,22 @@ impl Drop for Resident {
     }
 }
 
+/// What keeping a batch adds to what its piece retains; holds until the piece begins to count anew.
+#[derive(Clone, Copy)]
+pub(super) struct Counted {
+    bytes: usize,
+    count: u64,
+}
+
 /// What one task attempt wrote for one output partition.
 pub(super) struct Piece {
     pub(super) schema: SchemaRef,
     parts: Vec<Part>,
-    /// Counts buffers that batches of this piece share only once.
+    /// Counts buffers that batches of this piece share only once. It knows them by their addresses, which are used
+    /// again when they are gone: it may only know buffers that stay in memory.
     counter: RecordBatchMemoryCounter,
+    /// How often it began anew.
+    count: u64,
     pub(super) rows: u64,
     /// Bytes of all batches, wherever they are now.
     pub(super) bytes: u64,
@@ -68,6 +78,7 @@ impl Piece {
             schema,
             parts: vec![],
             counter: RecordBatchMemoryCounter::new(),
+            count: 0,
             rows: 0,
             bytes: 0,
             resident: 0,
@@ -75,9 +86,22 @@ impl Piece {
         }
     }
 
-    /// Bytes that keeping `batch` adds to what the piece retains already.
-    pub(super) fn count(&mut self, batch: &RecordBatch) -> usize {
-        self.counter.count_batch(batch)
+    /// Bytes that keeping `batch` adds to what the piece retains already. `counted` is what was said of it before.
+    pub(super) fn count(&mut self, batch: &RecordBatch, counted: &mut Option<Counted>) -> usize {
+        match counted {
+            Some(counted) if counted.count == self.count => counted.bytes,
+            _ => {
+                let bytes = self.counter.count_batch(batch);
+                *counted = Some(Counted { bytes, count: self.count });
+                bytes
+            }
+        }
+    }
+
+    /// What follows may share buffers with what leaves: counted again, rather than not at all.
+    fn count_anew(&mut self) {
+        self.counter = RecordBatchMemoryCounter::new();
+        self.count += 1;
     }
 
     /// Appends a batch that stays in memory.
@@ -93,6 +117,7 @@ impl Piece {
         self.rows += rows;
         self.bytes += bytes as u64;
         self.parts.push(Part::Disk(file));
+        self.count_anew();
     }
 
     /// The batches to spill: the first run of batches in memory. The piece counts as spilling from now on, until
@@ -103,8 +128,7 @@ impl Piece {
         let bytes: usize = run.iter().map(|batch| batch.bytes).sum();
         self.resident -= bytes;
         self.spilling = true;
-        // What follows may share buffers with what leaves: counted again, rather than not at all.
-        self.counter = RecordBatchMemoryCounter::new();
+        self.count_anew();
         (start..start + run.len(), run)
     }
 

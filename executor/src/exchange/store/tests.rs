@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use futures::TryStreamExt;
 
+use super::piece::Part;
 use super::*;
 use crate::testing::{Fixture, fixture};
 
@@ -138,6 +140,69 @@ async fn given_operators_that_hold_the_pool_when_written_then_batches_go_to_disk
     let rows: u64 = writer.finish().expect("finishes").pieces.iter().map(|piece| piece.rows).sum();
     assert_eq!(rows, 6000);
     assert_eq!(read(&store, task(1, 0), 0).await, [batch(0), batch(1), batch(2)]);
+}
+
+/// Bytes of what the pieces do hold in memory.
+fn in_memory(store: &ExchangeStore) -> usize {
+    let state = store.0.state.lock();
+    let of_piece = |entry: &Entry| {
+        let mut counter = RecordBatchMemoryCounter::new();
+        for part in entry.piece.parts() {
+            if let Part::Memory(resident) = part {
+                counter.count_batch(resident.batch());
+            }
+        }
+        counter.memory_usage()
+    };
+    state.pieces.values().map(of_piece).sum()
+}
+
+#[tokio::test]
+async fn given_hardly_any_memory_when_fresh_batches_are_written_then_no_byte_stays_that_is_not_reserved() {
+    for room in [0, 250 << 10] {
+        let Fixture { store, pool, dir: _dir, .. } = fixture(1 << 20, 1 << 20, 1 << 30);
+        let operator = MemoryConsumer::new("operator").register(&pool);
+        operator.try_grow((1 << 20) - room).expect("fits");
+        let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), 0..2).expect("begins");
+        for seed in 0..20 {
+            // Made when the one before is gone: it may well be where that was.
+            writer.push(seed % 2, batch(i64::from(seed))).await.expect("finds room");
+            assert_eq!(store.stats().memory_bytes, in_memory(&store), "batch {seed}, room for {room}");
+        }
+        assert!(room > 0 || in_memory(&store) == 0);
+    }
+}
+
+#[tokio::test]
+async fn given_no_memory_when_slices_of_one_batch_are_written_then_none_of_them_stays() {
+    let Fixture { store, pool, dir: _dir, .. } = fixture(1 << 20, 1 << 20, 1 << 30);
+    let operator = MemoryConsumer::new("operator").register(&pool);
+    operator.try_grow(1 << 20).expect("fits");
+    let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), [0]).expect("begins");
+    let whole = batch(1);
+    for start in [0, 500, 1000, 1500] {
+        writer.push(0, whole.slice(start, 500)).await.expect("goes to disk");
+    }
+    assert_eq!((store.stats().memory_bytes, in_memory(&store)), (0, 0));
+    let written = writer.finish().expect("finishes");
+    let bytes: u64 = written.pieces.iter().map(|piece| piece.bytes).sum();
+    assert!(bytes as usize <= whole.get_array_memory_size(), "{bytes}");
+}
+
+#[tokio::test]
+async fn given_batches_that_share_a_column_when_those_before_are_spilled_then_it_is_counted_with_the_next() {
+    let Fixture { store, dir: _dir, .. } = fixture(64 << 20, 250_000, 1 << 30);
+    let numbers = |from: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(from..from + 12_800)) };
+    let shared = numbers(0);
+    let batch = |seed: i64| {
+        RecordBatch::try_from_iter([("shared", Arc::clone(&shared)), ("fresh", numbers(seed))]).expect("a batch")
+    };
+    let writer = store.begin(&job(), task(1, 0), &batch(0).schema(), [0]).expect("begins");
+    for seed in 0..4 {
+        writer.push(0, batch(seed)).await.expect("spills");
+        assert_eq!(store.stats().memory_bytes, in_memory(&store), "batch {seed}");
+    }
+    assert!(store.stats().spilled_bytes > 0);
 }
 
 #[tokio::test]

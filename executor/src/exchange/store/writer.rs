@@ -8,9 +8,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use springald_core::error::{Error, ErrorCode};
 
-use super::piece::Resident;
+use super::piece::{Counted, Resident};
 use super::spilling::{Spill, file_name};
 use super::{ExchangeStore, Owner, PieceStats, Shared};
+use crate::exchange::size::own_bytes;
 
 /// One spill makes room for at least this share of the budget, so that files are not tiny.
 const SPILL_SHARE: usize = 32;
@@ -60,15 +61,15 @@ impl PieceWriter {
         let piece = self.pieces.get(&partition).copied().ok_or_else(|| {
             DataFusionError::Internal(format!("task {} does not write output partition {partition}", self.owner.task))
         })?;
-        let bytes = self.count(piece, &batch)?;
+        let mut counted = None;
         loop {
-            match self.store.0.admit(&self.owner, piece, &batch, bytes)? {
+            match self.store.0.admit(&self.owner, piece, &batch, &mut counted)? {
                 Admission::Admitted => return Ok(()),
                 Admission::SpillFirst(chosen) => {
                     let shared = Arc::clone(&self.store.0);
                     blocking(move || shared.spill(chosen)).await?;
                 }
-                Admission::Full => return self.push_to_disk(partition, piece, batch, bytes).await,
+                Admission::Full => return self.push_to_disk(partition, piece, batch).await,
             }
         }
     }
@@ -85,17 +86,11 @@ impl PieceWriter {
         Ok(written)
     }
 
-    fn count(&self, piece: u64, batch: &RecordBatch) -> Result<usize> {
-        let mut state = self.store.0.state.lock();
-        let entry = state.pieces.get_mut(&piece).ok_or_else(|| aborted(&self.owner))?;
-        Ok(entry.piece.count(batch))
-    }
-
-    async fn push_to_disk(&self, partition: u32, piece: u64, batch: RecordBatch, bytes: usize) -> Result<()> {
+    async fn push_to_disk(&self, partition: u32, piece: u64, batch: RecordBatch) -> Result<()> {
         let (shared, owner) = (Arc::clone(&self.store.0), Arc::clone(&self.owner));
         blocking(move || {
             let file = shared.area.write(&owner.job, &file_name(&owner, partition), &batch.schema(), [&batch])?;
-            let file = Arc::new(file);
+            let (file, bytes) = (Arc::new(file), own_bytes(&batch));
             let mut state = shared.state.lock();
             let entry = state.pieces.get_mut(&piece).ok_or_else(|| aborted(&owner))?;
             entry.piece.push_spilled(batch.num_rows() as u64, bytes, Arc::clone(&file));
@@ -126,9 +121,17 @@ pub(crate) struct Written {
 }
 
 impl Shared {
-    /// Lets `batch` into `piece` if `bytes` fit the budget and the pool; else says what has to happen first.
-    fn admit(&self, owner: &Owner, piece: u64, batch: &RecordBatch, bytes: usize) -> Result<Admission> {
+    /// Lets `batch` into `piece` if it fits the budget and the pool; else says what has to happen first.
+    fn admit(
+        &self,
+        owner: &Owner,
+        piece: u64,
+        batch: &RecordBatch,
+        counted: &mut Option<Counted>,
+    ) -> Result<Admission> {
         let mut state = self.state.lock();
+        let Some(entry) = state.pieces.get_mut(&piece) else { return Err(aborted(owner)) };
+        let bytes = entry.piece.count(batch, counted);
         let fits = state.resident.saturating_add(bytes) <= self.budget && self.reservation.try_grow(bytes).is_ok();
         if fits {
             // From here on dropping it gives the memory back.

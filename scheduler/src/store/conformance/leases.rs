@@ -9,7 +9,8 @@ use tokio::time::interval;
 use super::{absent, commit, get, list_keys, next_change, put, put_leased, told, transact, unchanged};
 use crate::store::{Committed, LeaseId, StateStore, Transaction};
 
-const TTL: Duration = Duration::from_secs(1);
+/// What is done under a lease before it ends must fit in, on a machine that is busy with other tests.
+const TTL: Duration = Duration::from_secs(3);
 
 /// Waits until a key is gone.
 async fn vanished(store: &dyn StateStore, key: &str) {
@@ -32,15 +33,15 @@ pub(crate) async fn given_a_lease_when_it_is_not_kept_alive_then_its_keys_vanish
     store: Arc<dyn StateStore>,
 ) {
     let mut watch = store.watch("executors/").await.expect("watched");
+    let before = Instant::now();
     let lease = store.grant_lease(TTL).await.expect("granted");
-    let granted = Instant::now();
     let changes = vec![put_leased("executors/1", "a", lease), put_leased("executors/2", "b", lease), put("kept", "c")];
     commit(&*store, changes).await;
     let mut seen = Vec::new();
     for _ in 0..4 {
         seen.push(told(&next_change(&mut watch).await));
     }
-    assert!(granted.elapsed() >= TTL, "the keys vanished after {:?}", granted.elapsed());
+    assert!(before.elapsed() >= TTL, "the keys vanished after {:?}", before.elapsed());
     seen[2..].sort();
     assert_eq!(seen, ["executors/1=a", "executors/2=b", "-executors/1", "-executors/2"]);
     assert_eq!(list_keys(&*store, "").await, ["kept"]);
@@ -52,7 +53,7 @@ pub(crate) async fn given_a_lease_when_it_is_kept_alive_then_its_keys_stay(store
     commit(&*store, vec![put_leased("executors/1", "a", lease)]).await;
     let granted = Instant::now();
     let mut beat = interval(TTL / 4);
-    while granted.elapsed() < 3 * TTL {
+    while granted.elapsed() < 2 * TTL {
         beat.tick().await;
         store.keep_alive(lease).await.expect("the lease was kept alive in time");
         assert!(get(&*store, "executors/1").await.is_some());

@@ -7,7 +7,7 @@ use springald_core::error::{Error, Result};
 use springald_core::telemetry::events::names;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::failure::{may_pass, never_sent, translate};
+use super::failure::{has_old_token, may_pass, never_sent, translate};
 use super::keys::{Keys, just_after, range_end, revision};
 use super::options::EtcdOptions;
 use crate::store::Entry;
@@ -116,7 +116,12 @@ impl Connection {
                 Err(_) if until < deadline => continue,
                 Err(_) => return Err(self.too_slow(doing)),
             };
-            let again = repeat == Repeat::Always || never_sent(&error);
+            // Refused before anything was done: users or roles were changed since the token was given out.
+            let outdated = has_old_token(&error);
+            if outdated {
+                let _ = timeout_at(until, self.client.refresh_token()).await;
+            }
+            let again = repeat == Repeat::Always || outdated || never_sent(&error);
             let error = translate(doing, &self.endpoints, error);
             let pause = backoff.next();
             if !again || !may_pass(&error) || Instant::now() + pause >= deadline {

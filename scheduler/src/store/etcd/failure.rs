@@ -55,11 +55,25 @@ fn explain(status: &Status) -> (ErrorCode, String) {
     if says("message length too large") {
         return (ErrorCode::ResourcesExhausted, text.to_owned());
     }
+    if is_old_token(status) {
+        return (ErrorCode::Unavailable, format!("the etcd user's token is not valid any more: {text}"));
+    }
     if is_about_users(status) {
         return (ErrorCode::Invalid, format!("check the etcd user and its roles: {text}"));
     }
     let code = if status.code() == Code::InvalidArgument { ErrorCode::Internal } else { ErrorCode::Unavailable };
     (code, chain(status))
+}
+
+/// True if the token with which the user asked is not valid any more: it has expired, or (those that etcd signs instead of
+/// keeping them) users or roles have changed since. Nothing was done, and with a new one it goes on.
+pub(super) fn has_old_token(error: &EtcdError) -> bool {
+    matches!(error, EtcdError::GRpcStatus(status) if is_old_token(status))
+}
+
+fn is_old_token(status: &Status) -> bool {
+    const TEXTS: [&str; 3] = ["revision of auth store is old", "revision in header is old", "invalid auth token"];
+    TEXTS.iter().any(|text| status.message().contains(text))
 }
 
 fn is_about_users(status: &Status) -> bool {
@@ -102,6 +116,8 @@ mod tests {
             (Status::invalid_argument("etcdserver: too many operations in txn request"), ErrorCode::ResourcesExhausted),
             (Status::resource_exhausted("etcdserver: mvcc: database space exceeded"), ErrorCode::ResourcesExhausted),
             (Status::permission_denied("etcdserver: permission denied"), ErrorCode::Invalid),
+            (Status::unauthenticated("etcdserver: invalid auth token"), ErrorCode::Unavailable),
+            (Status::invalid_argument("etcdserver: revision of auth store is old"), ErrorCode::Unavailable),
             (Status::invalid_argument("etcdserver: duplicate key given in txn request"), ErrorCode::Internal),
             (Status::unavailable("etcdserver: no leader"), ErrorCode::Unavailable),
             (Status::unknown("transport error"), ErrorCode::Unavailable),

@@ -13,7 +13,10 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::*;
 use crate::store::conformance::{Fixture, PATIENCE, commit, conformance_tests, get, list_keys, next_change, put, told};
-use crate::store::test_etcd::{TestEtcd, free_port};
+use crate::store::test_etcd::TestEtcd;
+
+/// Nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:1";
 
 mod conformance_on_etcd {
     use super::*;
@@ -58,12 +61,11 @@ async fn given_two_clusters_on_one_etcd_when_they_use_the_same_keys_then_they_do
 
 #[tokio::test]
 async fn given_a_dead_url_when_connecting_then_it_is_tried_until_the_deadline_and_named() {
-    let url = format!("http://127.0.0.1:{}", free_port());
-    let mut options = EtcdOptions::new(vec![url.clone()], "/springald/c/");
+    let mut options = EtcdOptions::new(vec![NOWHERE.to_owned()], "/springald/c/");
     options.connect_deadline = Duration::from_millis(700);
     let (error, took) = refusal(options).await;
     assert_eq!(error.code(), ErrorCode::Unavailable);
-    assert!(error.message().contains(&url), "{error}");
+    assert!(error.message().contains(NOWHERE), "{error}");
     assert!(error.message().contains("refused"), "{error}");
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
@@ -72,7 +74,7 @@ async fn given_a_dead_url_when_connecting_then_it_is_tried_until_the_deadline_an
 async fn given_one_dead_url_of_two_when_the_store_is_used_then_every_call_works() {
     let Some(etcd) = TestEtcd::start().await else { return };
     let mut options = etcd.options("c");
-    options.endpoints.insert(0, format!("http://127.0.0.1:{}", free_port()));
+    options.endpoints.insert(0, NOWHERE.to_owned());
     let store = EtcdStore::connect(options).await.expect("one of the two is there");
     for n in 0..50 {
         let value = n.to_string();
@@ -233,6 +235,33 @@ async fn given_an_etcd_with_users_when_connecting_then_only_the_right_password_g
     commit(&store, vec![put("jobs/2", "x")]).await;
     assert_eq!(told(&next_change(&mut watch).await), "jobs/1=x");
     assert_eq!(told(&next_change(&mut watch).await), "jobs/2=x");
+}
+
+#[tokio::test]
+async fn given_an_etcd_that_signs_its_tokens_when_users_change_then_the_store_gets_a_new_one_and_goes_on() {
+    let keys = TempDir::new().expect("a directory");
+    let key = keys.path().join("key");
+    fs::write(&key, "a key for this test only").expect("written");
+    let tokens = format!("jwt,sign-method=HS256,priv-key={},ttl=10m", key.display());
+    let Some(etcd) = TestEtcd::start_with(&["--auth-token", &tokens]).await else { return };
+    let mut root = bare_client(&etcd).await;
+    root.user_add("root", "correct", None).await.expect("added");
+    root.user_grant_role("root", "root").await.expect("granted");
+    root.auth_enable().await.expect("enabled");
+    let user = Some(("root".to_owned(), "correct".to_owned()));
+    let options = EtcdOptions { user, ..etcd.options("c") };
+    let store = EtcdStore::connect(options.clone()).await.expect("connected");
+    let mut administrator =
+        etcd_client::Client::connect(options.endpoints.clone(), Some(options.to_client().expect("right")))
+            .await
+            .expect("connected");
+
+    commit(&store, vec![put("a", "1")]).await;
+    administrator.role_add("another").await.expect("added");
+    commit(&store, vec![put("b", "1")]).await;
+    administrator.refresh_token().await.expect("a new token");
+    administrator.role_delete("another").await.expect("deleted");
+    assert!(get(&store, "b").await.is_some());
 }
 
 /// Certificates for a TLS etcd on 127.0.0.1 and one client, in a directory.
