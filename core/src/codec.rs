@@ -17,15 +17,15 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_datafusion_err, internal_err, plan_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion_proto::bytes::{
-    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_proto_converter,
+    physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
 };
 use datafusion_proto::physical_plan::from_proto::parse_protobuf_partitioning;
 use datafusion_proto::physical_plan::{
-    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf;
 use prost::Message;
@@ -35,14 +35,20 @@ use self::encoding::Encoder;
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::ids::StageId;
 
-/// Encodes a stage's plan. Fails where DataFusion cannot encode an operator or expression of it.
+/// Encodes a stage's plan. Fails where DataFusion cannot encode an operator or expression of it, and where executors could
+/// not decode it: messages in messages are bounded there, so that none overflows a stack.
 pub fn encode_plan(plan: Arc<dyn ExecutionPlan>) -> Result<bytes::Bytes> {
-    physical_plan_to_bytes_with_proto_converter(plan, &PlanCodec, &Encoder)
+    let bytes = physical_plan_to_bytes_with_proto_converter(plan, &PlanCodec, &Encoder)?;
+    match protobuf::PhysicalPlanNode::decode(bytes.as_ref()) {
+        Ok(_) => Ok(bytes),
+        Err(error) => plan_err!("the plan is nested too deeply to be sent to an executor: {error}"),
+    }
 }
 
-/// Decodes a stage's plan with the functions that `context` knows.
+/// Decodes a stage's plan with the functions that `context` knows. A filter that one operator fills while it runs, and
+/// others use, is one filter again.
 pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_extension_codec(bytes, context, &PlanCodec)
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &PlanCodec, &DeduplicatingProtoConverter {})
 }
 
 /// Decodes what [`Encoder`] adds to what DataFusion can encode.

@@ -9,7 +9,8 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::physical_expr::expressions::lit;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -69,6 +70,32 @@ fn arrived_scans(scan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
 fn files(plan: &Arc<dyn ExecutionPlan>) -> &FileScanConfig {
     let scan = plan.downcast_ref::<DataSourceExec>().expect("a scan");
     scan.data_source().downcast_ref::<FileScanConfig>().expect("of files")
+}
+
+#[test]
+fn given_a_filter_that_is_filled_while_the_plan_runs_when_it_arrives_then_all_who_use_it_see_what_is_filled_in() {
+    let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("b", 0));
+    let filter: Arc<dyn PhysicalExpr> = Arc::new(DynamicFilterPhysicalExpr::new(vec![column], lit(true)));
+    let below = FilterExec::try_new(Arc::clone(&filter), plain(CsvSource::new(schema()))).expect("fits");
+    let sent: Arc<dyn ExecutionPlan> = Arc::new(FilterExec::try_new(filter, Arc::new(below)).expect("fits"));
+    let there = arrived(&sent);
+    let filters = [&there, there.children()[0]].map(|plan| {
+        let predicate = plan.downcast_ref::<FilterExec>().expect("a filter").predicate();
+        predicate.downcast_ref::<DynamicFilterPhysicalExpr>().expect("a dynamic one")
+    });
+    filters[0].update(lit(false)).expect("filled");
+    assert_eq!(filters[1].current().expect("filled").to_string(), "false");
+}
+
+#[test]
+fn given_a_plan_that_an_executor_could_not_decode_then_it_is_not_encoded() {
+    let deep = |levels: usize| {
+        let scan = plain(CsvSource::new(schema()));
+        (0..levels).fold(scan, |plan, _| Arc::new(FilterExec::try_new(lit(true), plan).expect("fits")) as _)
+    };
+    encode_plan(deep(10)).expect("as usual");
+    let error = encode_plan(deep(200)).expect_err("too deep");
+    assert!(error.to_string().contains("nested too deeply"), "{error}");
 }
 
 #[test]

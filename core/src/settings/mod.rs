@@ -89,7 +89,8 @@ pub struct SchedulerSettings {
     pub commit_timeout: Span,
     /// How long a job waits when the cluster has no executor, before it fails.
     pub no_executor_timeout: Span,
-    /// How long a finished result that nobody fetches is kept.
+    /// How long a finished result that nobody fetches is kept, and how long a query goes on whose result nobody has asked
+    /// for yet.
     pub result_retention: Span,
     /// How long a job goes on, and its result stays, after its client has gone away in the middle of the result, or was sent
     /// all of it and does not say whether it has arrived.
