@@ -239,6 +239,11 @@ impl Dispatcher {
         Self { commands, shape }
     }
 
+    /// True once the actor has ended: nothing that is asked is answered any more.
+    pub fn is_stopping(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// The executors that are connected now, as far as planning depends on them.
     pub fn cluster_shape(&self) -> ClusterShape {
         *self.shape.borrow()
@@ -342,6 +347,7 @@ impl Dispatcher {
     }
 }
 
-fn stopping() -> Error {
+/// What is said to those who ask a scheduler that stops.
+pub(crate) fn stopping() -> Error {
     Error::new(ErrorCode::Fenced, "this scheduler is stopping; ask another one")
 }

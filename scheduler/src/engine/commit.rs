@@ -13,6 +13,7 @@ use springald_proto::records::{JobRecord, OwnerRecord, StagePlans};
 
 use super::{Engine, stored};
 use crate::clock;
+use crate::dispatch::stopping;
 use crate::planner::PlannedStage;
 use crate::records;
 use crate::store::{Change, Committed, Condition, MAX_TRANSACTION_BYTES, Transaction};
@@ -75,6 +76,10 @@ impl Engine {
                 // The lease has ended: nothing was written, and there will be a new one.
                 ErrorCode::Fenced => self.parts.membership.doubt(),
                 _ => return Err(error.context("the query was not accepted")),
+            }
+            // Its lease was given back, and there will be none: another scheduler takes the query at once.
+            if self.parts.dispatcher.is_stopping() {
+                return Err(stopping().with_source(error));
             }
             if clock::now().saturating_duration_since(begin) + PAUSE >= self.parts.commit_timeout {
                 if may_have_happened {

@@ -43,7 +43,7 @@ pub use results::{Opened, Resume};
 
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::dispatch::{Dispatcher, JobView, Watched};
+use crate::dispatch::{Dispatcher, JobView, Watched, stopping};
 use crate::job_events::{self, kinds};
 use crate::membership::{Membership, Schedulers};
 use crate::planner::{self, Planned, QueryOptions};
@@ -205,7 +205,7 @@ impl Engine {
                 tracing::warn!(event = names::JOB_CANCEL_FAILED, job_id = %id, %error, "a job could not be cancelled");
             }
         });
-        answer.await.map_err(|_| Error::new(ErrorCode::Fenced, "this scheduler is stopping; ask another one"))?
+        answer.await.map_err(|_| stopping())?
     }
 
     /// Plans a statement, or carries it out if it has no result.
@@ -247,6 +247,8 @@ impl Engine {
                 passing_since = None;
             }
             match opened {
+                // Not here any more: the client is not kept from asking another scheduler.
+                Err(error) if self.parts.dispatcher.is_stopping() => return Err(error),
                 Err(error) if error.code() == ErrorCode::Fenced => {
                     let since = *passing_since.get_or_insert_with(clock::now);
                     if clock::now().duration_since(since) >= TAKEOVER_DEADLINE {
