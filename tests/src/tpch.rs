@@ -7,6 +7,8 @@ use springald_bench::demo::{self, Plan};
 use springald_bench::tpch::{self, QUERIES, Scale};
 use springald_client::Client;
 
+use crate::{Cluster, ClusterOptions};
+
 /// Longest time for one query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -59,6 +61,24 @@ pub async fn verify(client: &Client, scale: Scale) {
     if let Err(wrong) = run(client, scale, &all).await {
         panic!("through {}:\n{wrong}", client.url());
     }
+}
+
+/// A cluster with the tables of scale 0.1, and a client that knows all of its schedulers and whose queries run in stages;
+/// `None`, after saying so, where there is no etcd.
+///
+/// # Panics
+/// If it cannot be had.
+pub async fn distributed(
+    schedulers: usize,
+    executors: usize,
+    scheduler_settings: Vec<&'static str>,
+) -> Option<(Cluster, Client)> {
+    let options = ClusterOptions { schedulers, executors, scheduler_settings, ..ClusterOptions::default() };
+    let cluster = Cluster::start_with(options).await?;
+    let client = cluster.client_of_all().await;
+    create_tables(&client, scale("0.1")).await;
+    distribute_everything(&client).await;
+    Some((cluster, client))
 }
 
 /// From here on, the session's queries are cut into stages, however small they are.

@@ -8,7 +8,7 @@ use arrow::util::pretty::pretty_format_batches;
 use serde_json::json;
 use springald_client::Client;
 use springald_tests::wait::{SETTLE_DEADLINE, eventually, same};
-use springald_tests::{Cluster, ClusterOptions, tpch};
+use springald_tests::{Cluster, tpch};
 use tokio::task::JoinHandle;
 
 /// A result in many parts, at all executors.
@@ -17,20 +17,7 @@ const SPREAD: &str = "SELECT l_orderkey, l_linenumber, l_comment FROM lineitem W
 const SECONDS: &str = "SELECT max(sha512(repeat(l_comment, 200))) FROM lineitem";
 
 async fn cluster(schedulers: usize, executors: usize) -> Option<(Cluster, Client)> {
-    cluster_with(schedulers, executors, vec![]).await
-}
-
-async fn cluster_with(
-    schedulers: usize,
-    executors: usize,
-    scheduler_settings: Vec<&'static str>,
-) -> Option<(Cluster, Client)> {
-    let options = ClusterOptions { schedulers, executors, scheduler_settings, ..ClusterOptions::default() };
-    let cluster = Cluster::start_with(options).await?;
-    let client = cluster.client_of_all().await;
-    tpch::create_tables(&client, tpch::scale("0.1")).await;
-    tpch::distribute_everything(&client).await;
-    Some((cluster, client))
+    tpch::distributed(schedulers, executors, vec![]).await
 }
 
 /// The rows of a table, sorted.
@@ -108,7 +95,7 @@ async fn given_load_when_every_executor_is_replaced_then_no_query_fails_and_no_t
 async fn given_load_when_every_scheduler_is_replaced_then_no_query_fails_and_no_task_runs_again() {
     // A query whose first answer is lost is submitted again; the result of the first submission waits for nobody.
     let settings = vec!["scheduler.result_retention=10s"];
-    let Some((mut cluster, _)) = cluster_with(3, 2, settings).await else { return };
+    let Some((mut cluster, _)) = tpch::distributed(3, 2, settings).await else { return };
     let load = Load::start(&cluster, 3).await;
     let mut lost = 0;
     for number in 0..3 {

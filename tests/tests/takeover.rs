@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use springald_client::{Client, QueryStream};
 use springald_tests::cluster::Scheduler;
 use springald_tests::wait::{ANSWER_DEADLINE, SETTLE_DEADLINE, eventually, same};
-use springald_tests::{Cluster, ClusterOptions, tpch};
+use springald_tests::{Cluster, tpch};
 use tokio::task::JoinHandle;
 
 /// Seconds of work in many tasks, whose answer depends on every row.
@@ -32,11 +32,7 @@ async fn cluster_with(
     executors: usize,
     scheduler_settings: Vec<&'static str>,
 ) -> Option<(Cluster, Client)> {
-    let options = ClusterOptions { schedulers, executors, scheduler_settings, ..ClusterOptions::default() };
-    let cluster = Cluster::start_with(options).await?;
-    let client = cluster.client_of_all().await;
-    tpch::create_tables(&client, tpch::scale("0.1")).await;
-    tpch::distribute_everything(&client).await;
+    let (cluster, client) = tpch::distributed(schedulers, executors, scheduler_settings).await?;
     client.collect(&format!("SET springald.partitions = '{TASKS}'")).await.expect("the setting is known");
     Some((cluster, client))
 }
