@@ -24,7 +24,7 @@ use crate::store::{Change, Entry, LeaseId, StateStore, Transaction, WatchEvent};
 const RENEWALS_PER_TTL: u32 = 3;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// After a lease was lost, the leases of others are likely to have ended with it for so long.
-const AFTERMATH: Duration = Duration::from_secs(10);
+const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// A process's place in the cluster: its record, and the lease that keeps it there.
 #[derive(Clone)]

@@ -15,7 +15,6 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
-use springald_core::compute::Compute;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
 use springald_core::telemetry::events::names;
@@ -24,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::local_jobs::{LocalJobs, Run};
-use super::{Engine, Opened, statement};
+use super::{Engine, Opened, started, statement};
 use crate::clock;
 use crate::records;
 use crate::store::{Condition, StateStore};
@@ -123,7 +122,7 @@ impl Engine {
 
     /// Gives the result of a local job; its end is written when that was read.
     fn run_local(&self, end: LocalEnd, job: LocalJob) -> Result<Opened> {
-        let compute = self.compute()?.handle();
+        let compute = started(&self.compute, "springald-local")?.handle();
         let mut builder = RecordBatchReceiverStreamBuilder::new(job.schema(), BATCHES_AHEAD);
         let sender = builder.tx();
         // All of it moves in there, so that it is dropped when this ends, and not before.
@@ -142,16 +141,6 @@ impl Engine {
         };
         builder.spawn_on(run, &compute);
         Ok(Opened::once(builder.build()))
-    }
-
-    /// The threads of local queries.
-    fn compute(&self) -> Result<&Compute> {
-        if let Some(compute) = self.compute.get() {
-            return Ok(compute);
-        }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let started = Compute::start(threads, "springald-local")?;
-        Ok(self.compute.get_or_init(|| started))
     }
 }
 

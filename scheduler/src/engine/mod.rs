@@ -36,6 +36,7 @@ use springald_core::telemetry::events::names;
 use springald_core::text;
 use springald_proto::records::{JobRecord, JobStatus};
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use context::QueryContext;
 pub use jobs::{JobFilter, JobPage};
@@ -131,6 +132,8 @@ pub struct Engine {
     local: Arc<LocalJobs>,
     /// Where the scheduler runs queries itself; started with the first one.
     compute: OnceLock<Compute>,
+    /// Where statements are planned; started with the first one.
+    planning: OnceLock<Compute>,
     peers: Arc<dyn Peers>,
     refused: Refused,
 }
@@ -144,7 +147,7 @@ impl Engine {
     /// An engine that reaches others in its own way.
     pub(crate) fn with_peers(parts: EngineParts, peers: Arc<dyn Peers>) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention, parts.client_gone_grace);
-        Self { parts, local: Arc::new(local), compute: OnceLock::new(), peers, refused: Refused::default() }
+        Self { parts, local: Arc::new(local), compute: OnceLock::new(), planning: OnceLock::new(), peers, refused: Refused::default() }
     }
 
     /// The cluster's name.
@@ -193,7 +196,13 @@ impl Engine {
     pub async fn submit(self: &Arc<Self>, sql: &str, context: &QueryContext) -> Result<Submitted> {
         let id = JobId::generate();
         let mut record = self.new_record(&id, sql, context);
-        let taken = self.take_statement(sql, &mut record, context).await;
+        let (engine, sql, context) = (Arc::clone(self), sql.to_owned(), context.clone());
+        let (record, taken) = self
+            .on_planning_threads(async move {
+                let taken = engine.take_statement(&sql, &mut record, &context).await;
+                (record, taken)
+            })
+            .await?;
         let taken = taken.inspect_err(|error| job_events::refused(&record, error))?;
         let (engine, (reply, answer)) = (Arc::clone(self), oneshot::channel());
         // A job that is in the store must come to dispatch, whether or not its client still waits.
@@ -232,7 +241,19 @@ impl Engine {
     pub async fn describe(&self, sql: &str, context: &QueryContext) -> Result<Described> {
         let options = QueryOptions::new(&self.parts.query, &context.session.settings)?;
         let state = options.whole(&self.parts.base, self.parts.dispatcher.cluster_shape());
-        statement::describe(sql, &state).await
+        let sql = sql.to_owned();
+        self.on_planning_threads(async move { statement::describe(&sql, &state).await }).await?
+    }
+
+    /// Plans where nobody is kept from anything but planning: a plan may take long, without giving its thread back, while
+    /// leases are to be renewed and control streams give signs of life. Dropped, it ends at the next chance.
+    async fn on_planning_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let threads = started(&self.planning, "springald-plan")?;
+        let planned = AbortOnDropHandle::new(threads.handle().spawn(work)).await;
+        planned.map_err(|error| Error::internal(format!("planning the statement failed: {error}")).with_source(error))
     }
 
     /// The result of a job, once it is there. Dropping the stream early means that the client went away. While the job
@@ -389,6 +410,15 @@ impl Engine {
             ))),
         }
     }
+}
+
+/// Threads of this name, one for each core, that are started when they are needed.
+fn started<'a>(threads: &'a OnceLock<Compute>, name: &str) -> Result<&'a Compute> {
+    if let Some(threads) = threads.get() {
+        return Ok(threads);
+    }
+    let started = Compute::start(std::thread::available_parallelism().map_or(1, usize::from), name)?;
+    Ok(threads.get_or_init(|| started))
 }
 
 /// The store does not tell what becomes of the job at the moment: it may go on all the same.

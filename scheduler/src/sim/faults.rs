@@ -20,7 +20,7 @@ pub(super) enum Fault {
     KillExecutor { silent: bool },
     StopExecutor { time: u64 },
     DrainExecutor,
-    Cut { pair: Pair, time: u64 },
+    Cut { pair: Pair, ways: Ways, time: u64 },
     StoreOutage { time: u64 },
     StoreForgets { time: u64 },
     LoseLease { schedulers: bool },
@@ -37,6 +37,24 @@ pub(super) enum Pair {
     TwoSchedulers,
     SchedulerAndStore,
     ExecutorAndStore,
+}
+
+/// Which ways nothing gets through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ways {
+    Both,
+    To,
+    Back,
+}
+
+impl Ways {
+    fn any(chance: &mut Chance) -> Self {
+        match chance.number(0, 3) {
+            0 | 1 => Ways::Both,
+            2 => Ways::To,
+            _ => Ways::Back,
+        }
+    }
 }
 
 /// What a simulation is made of.
@@ -79,14 +97,15 @@ fn duration(chance: &mut Chance) -> u64 {
 fn any(chance: &mut Chance) -> Fault {
     let time = duration(chance);
     let silent = chance.percent(30);
+    let ways = Ways::any(chance);
     match chance.number(0, 15) {
         0..=3 => of_schedulers(chance),
         4 | 5 => Fault::KillExecutor { silent },
         6 => Fault::StopExecutor { time },
         7 | 8 => Fault::DrainExecutor,
-        9 => Fault::Cut { pair: Pair::SchedulerAndExecutor, time },
-        10 => Fault::Cut { pair: Pair::TwoExecutors, time },
-        11 => Fault::Cut { pair: Pair::ExecutorAndStore, time },
+        9 => Fault::Cut { pair: Pair::SchedulerAndExecutor, ways, time },
+        10 => Fault::Cut { pair: Pair::TwoExecutors, ways, time },
+        11 => Fault::Cut { pair: Pair::ExecutorAndStore, ways, time },
         12 => Fault::LoseLease { schedulers: false },
         13 => Fault::BreakStream,
         14 => Fault::LoseOutput,
@@ -96,15 +115,16 @@ fn any(chance: &mut Chance) -> Fault {
 
 fn of_schedulers(chance: &mut Chance) -> Fault {
     let time = duration(chance);
+    let ways = Ways::any(chance);
     match chance.number(0, 9) {
         0 | 1 => Fault::KillScheduler { silent: chance.percent(30) },
         2 => Fault::EndScheduler,
         3 | 4 => Fault::StopScheduler { time },
         5 => Fault::StoreOutage { time },
         6 => Fault::StoreForgets { time },
-        7 => Fault::Cut { pair: Pair::SchedulerAndStore, time },
+        7 => Fault::Cut { pair: Pair::SchedulerAndStore, ways, time },
         8 => Fault::LoseLease { schedulers: true },
-        _ => Fault::Cut { pair: Pair::TwoSchedulers, time },
+        _ => Fault::Cut { pair: Pair::TwoSchedulers, ways, time },
     }
 }
 
@@ -176,7 +196,7 @@ impl World {
                 self.start_executor();
                 self.drain_executor(number);
             }
-            (Fault::Cut { pair, time }, _, _) => self.cut_for(pair, time),
+            (Fault::Cut { pair, ways, time }, _, _) => self.cut_for(pair, ways, time),
             (Fault::StoreOutage { time }, _, _) => {
                 self.store_goes();
                 self.agenda.after(time, World::store_returns);
@@ -214,7 +234,7 @@ impl World {
         self.agenda.after(time, happening);
     }
 
-    fn cut_for(&mut self, pair: Pair, time: u64) {
+    fn cut_for(&mut self, pair: Pair, ways: Ways, time: u64) {
         let schedulers: Vec<Place> = self.schedulers.keys().map(|number| Place::Scheduler(*number)).collect();
         let executors: Vec<Place> = self.executors.keys().map(|number| Place::Executor(*number)).collect();
         let store = vec![Place::Store];
@@ -227,9 +247,14 @@ impl World {
         };
         let chosen = self.agenda.chance(|chance| Some((chance.one_of(&ones)?, chance.one_of(&others)?)));
         let Some((one, other)) = chosen.filter(|(one, other)| one != other) else { return };
-        self.cut(one, other);
+        let to = matches!(ways, Ways::Both | Ways::To).then_some((one, other));
+        let back = matches!(ways, Ways::Both | Ways::Back).then_some((other, one));
+        for (from, to) in to.into_iter().chain(back) {
+            self.cut(from, to);
+            self.agenda.after(time, move |world| world.mend(from, to));
+        }
+        // Whoever does not get through is not answered either.
         self.silence(one, Some(other), time);
         self.silence(other, Some(one), time);
-        self.agenda.after(time, move |world| world.mend(one, other));
     }
 }

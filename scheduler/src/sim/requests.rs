@@ -130,7 +130,7 @@ impl World {
         let Some(request) = self.requests.get(&number) else { return };
         let (origin, scheduler, broken) = (request.origin.clone(), request.scheduler, request.broken);
         let cut = match origin {
-            Origin::Scheduler(from, _) => self.is_cut(Place::Scheduler(from), Place::Scheduler(scheduler)),
+            Origin::Scheduler(from, _) => self.is_cut(Place::Scheduler(scheduler), Place::Scheduler(from)),
             Origin::Client(_) | Origin::Nobody => false,
         };
         if (cut || broken) && !matches!(heard, Heard::Lost) {

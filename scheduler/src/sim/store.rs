@@ -185,7 +185,7 @@ pub(super) fn key_of(event: &WatchEvent) -> &str {
 impl World {
     /// A call has arrived, or nobody is there that it could arrive at.
     fn store_called<T: Send + 'static>(&mut self, call: Call<T>, work: impl FnOnce(&mut World) -> Result<T>) {
-        if !self.has_store(call.place) {
+        if self.store_outages > 0 || self.is_cut(call.place, Place::Store) {
             return self.store_missed(call);
         }
         let answer = work(self);
@@ -195,7 +195,7 @@ impl World {
         }
         let delay = self.agenda.chance(|chance| chance.number(200, 3_000));
         self.agenda.after(delay, move |world| {
-            if world.has_store(call.place) {
+            if world.store_outages == 0 && !world.is_cut(Place::Store, call.place) {
                 world.answer(call, answer);
             } else {
                 world.store_missed(call);
@@ -219,7 +219,7 @@ impl World {
 
     /// True if calls get from there to the store and back.
     pub(super) fn has_store(&self, place: Place) -> bool {
-        self.store_outages == 0 && !self.is_cut(place, Place::Store)
+        self.store_outages == 0 && !self.are_apart(place, Place::Store)
     }
 
     fn watch(&mut self, scheduler: u32, prefix: String) -> Watch {
@@ -288,7 +288,7 @@ impl World {
     fn watch_sees(&mut self, number: u64, event: WatchEvent) {
         let Some(watch) = self.watches.get(&number) else { return };
         let scheduler = watch.scheduler;
-        if !self.has_store(Place::Scheduler(scheduler)) {
+        if self.store_outages > 0 || self.is_cut(Place::Store, Place::Scheduler(scheduler)) {
             return self.break_watch(number);
         }
         if watch.lost {

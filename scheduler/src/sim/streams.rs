@@ -102,8 +102,8 @@ impl World {
     }
 
     fn arrives_up(&mut self, number: u64, message: Up) {
-        let Some(ends) = self.ends(number) else { return };
-        let cut = self.is_cut(ends.0, ends.1);
+        let Some((scheduler, executor)) = self.ends(number) else { return };
+        let cut = self.is_cut(executor, scheduler);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         if cut || !stream.up.held.is_empty() {
             return stream.up.held.push_back(message);
@@ -112,8 +112,8 @@ impl World {
     }
 
     fn arrives_down(&mut self, number: u64, message: Down) {
-        let Some(ends) = self.ends(number) else { return };
-        let cut = self.is_cut(ends.0, ends.1);
+        let Some((scheduler, executor)) = self.ends(number) else { return };
+        let cut = self.is_cut(scheduler, executor);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         if cut || !stream.down.held.is_empty() {
             return stream.down.held.push_back(message);
@@ -131,16 +131,26 @@ impl World {
     pub(super) fn flush_streams(&mut self) {
         let numbers: Vec<u64> = self.streams.keys().copied().collect();
         for number in numbers {
-            if self.ends(number).is_none_or(|ends| self.is_cut(ends.0, ends.1)) {
-                continue;
+            let Some((scheduler, executor)) = self.ends(number) else { continue };
+            if !self.is_cut(executor, scheduler) {
+                self.flush_up(number);
             }
-            while let Some(message) = self.streams.get_mut(&number).and_then(|stream| stream.up.held.pop_front()) {
-                self.reaches_scheduler(number, message);
+            if !self.is_cut(scheduler, executor) {
+                self.flush_down(number);
             }
-            while let Some(message) = self.streams.get_mut(&number).and_then(|stream| stream.down.held.pop_front()) {
-                let Some(executor) = self.streams.get(&number).map(|stream| stream.executor) else { break };
-                self.at_executor(executor, move |world| world.executor_hears(executor, number, message));
-            }
+        }
+    }
+
+    fn flush_up(&mut self, number: u64) {
+        while let Some(message) = self.streams.get_mut(&number).and_then(|stream| stream.up.held.pop_front()) {
+            self.reaches_scheduler(number, message);
+        }
+    }
+
+    fn flush_down(&mut self, number: u64) {
+        while let Some(message) = self.streams.get_mut(&number).and_then(|stream| stream.down.held.pop_front()) {
+            let Some(executor) = self.streams.get(&number).map(|stream| stream.executor) else { break };
+            self.at_executor(executor, move |world| world.executor_hears(executor, number, message));
         }
     }
 

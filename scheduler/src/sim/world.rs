@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) streams: BTreeMap<u64, Stream>,
     /// Places that went without a word: who calls them hears nothing.
     pub(super) gone_machines: BTreeSet<Place>,
-    /// Pairs of places that nothing gets through between, and how many reasons there are for it.
+    /// From where to where nothing gets through, and how many reasons there are for it.
     cuts: BTreeMap<(Place, Place), u32>,
 
     pub(super) kv: Kv,
@@ -133,28 +133,32 @@ impl World {
 
     // === the network ===
 
-    /// True if nothing gets from one place to the other.
-    pub(super) fn is_cut(&self, one: Place, other: Place) -> bool {
-        self.cuts.contains_key(&(one.min(other), one.max(other)))
+    /// True if nothing gets from one place to the other; it may get back.
+    pub(super) fn is_cut(&self, from: Place, to: Place) -> bool {
+        self.cuts.contains_key(&(from, to))
     }
 
-    /// Cuts the link between two places.
-    pub(super) fn cut(&mut self, one: Place, other: Place) {
-        tracing::info!(target: "sim", "nothing gets from {one} to {other}");
-        *self.cuts.entry((one.min(other), one.max(other))).or_default() += 1;
-        if let (Place::Scheduler(number), Place::Store) = (one.min(other), one.max(other)) {
+    /// True if a question from one place to the other gets no answer, because it does not arrive or the answer does not.
+    pub(super) fn are_apart(&self, one: Place, other: Place) -> bool {
+        self.is_cut(one, other) || self.is_cut(other, one)
+    }
+
+    /// Cuts the way from one place to the other.
+    pub(super) fn cut(&mut self, from: Place, to: Place) {
+        tracing::info!(target: "sim", "nothing gets from {from} to {to}");
+        *self.cuts.entry((from, to)).or_default() += 1;
+        if let (Place::Scheduler(number), Place::Store) = (from.min(to), from.max(to)) {
             self.break_watches(|_, scheduler| scheduler == number);
         }
     }
 
     /// Mends it, if there is no other reason why it is cut.
-    pub(super) fn mend(&mut self, one: Place, other: Place) {
-        let pair = (one.min(other), one.max(other));
-        if let Some(reasons) = self.cuts.get_mut(&pair) {
+    pub(super) fn mend(&mut self, from: Place, to: Place) {
+        if let Some(reasons) = self.cuts.get_mut(&(from, to)) {
             *reasons -= 1;
             if *reasons == 0 {
-                tracing::info!(target: "sim", "{one} and {other} reach each other again");
-                self.cuts.remove(&pair);
+                tracing::info!(target: "sim", "what {from} sends reaches {to} again");
+                self.cuts.remove(&(from, to));
                 self.flush_streams();
             }
         }
@@ -167,7 +171,7 @@ impl World {
             Place::Executor(number) => self.executors.get(&number).is_some_and(|machine| !machine.is_stopped()),
             Place::Store => self.store_outages == 0,
         };
-        runs && !self.is_cut(from, to)
+        runs && !self.are_apart(from, to)
     }
 
     /// True if the process there has ended, and its machine says so.
@@ -177,7 +181,7 @@ impl World {
             Place::Executor(number) => self.executors.contains_key(&number),
             Place::Store => true,
         };
-        !there && !self.is_cut(from, to) && !self.gone_machines.contains(&to)
+        !there && !self.are_apart(from, to) && !self.gone_machines.contains(&to)
     }
 
     /// How long a message takes.

@@ -7,6 +7,7 @@
 mod connection;
 mod failure;
 mod keys;
+mod members;
 mod options;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The cluster that is tormented: a three-member etcd, schedulers and executors, each on a host of its own.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -144,6 +145,15 @@ impl Cluster {
             }
         }
         false
+    }
+
+    /// Copies the logs of all processes into a directory, each node's in the order of its lives.
+    pub(crate) fn keep_logs(&self, directory: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        self.nodes.iter().try_for_each(|node| {
+            let name = node.name.replace(' ', "-");
+            std::fs::write(directory.join(format!("{name}.jsonl")), node.log())
+        })
     }
 
     /// Waits until nothing is left of all that ran. The error says what is.

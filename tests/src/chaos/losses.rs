@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::node::{Node, Role};
@@ -30,6 +30,31 @@ struct Befallen {
     at: DateTime<Utc>,
     /// When it was made good.
     over: Option<DateTime<Utc>>,
+}
+
+/// A job that was taken over because its scheduler was lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Takeover {
+    /// Kind of the fault that its scheduler was lost by.
+    pub fault: &'static str,
+    /// When that was.
+    pub lost: DateTime<Utc>,
+    /// The job.
+    pub job: String,
+    /// Milliseconds from the loss until another scheduler owned the job.
+    pub claimed_millis: i64,
+    /// Milliseconds from the loss until the job went on.
+    pub millis: i64,
+}
+
+impl Takeover {
+    /// As JSON.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "fault": self.fault, "lost": self.lost.to_rfc3339(), "job_id": self.job, "millis": self.millis,
+            "claimed_millis": self.claimed_millis,
+        })
+    }
 }
 
 /// A scheduler that is back for so long loses a job for another reason than that it was away, as a store that hangs.
@@ -71,9 +96,9 @@ impl Harm {
         self.store_away.iter().any(|(away, back)| *away <= to && back.is_none_or(|back| from <= back + STORE_AFTERMATH))
     }
 
-    /// For each job that was taken over because its scheduler was lost: the milliseconds since then, ascending.
-    pub(super) fn takeovers(&self, events: &[Value]) -> Vec<i64> {
-        let mut millis = vec![];
+    /// The jobs that were taken over because their schedulers were lost; the fastest first.
+    pub(super) fn takeovers(&self, events: &[Value]) -> Vec<Takeover> {
+        let mut takeovers = vec![];
         for claimed in events.iter().filter(|event| event["message"] == "job claimed from a scheduler that is gone") {
             let Some(claimed_at) = time(claimed) else { continue };
             let went_on = events
@@ -89,14 +114,20 @@ impl Harm {
                     && befallen.at <= claimed_at
                     && (stays(befallen) || befallen.over.is_none_or(|over| claimed_at <= over + AFTERMATH))
             });
-            if let (Some(went_on), Some(lost)) = (went_on, lost.map(|loss| loss.at).max())
-                && !self.store_was_away(lost, went_on)
+            if let (Some(went_on), Some(loss)) = (went_on, lost.max_by_key(|loss| loss.at))
+                && !self.store_was_away(loss.at, went_on)
             {
-                millis.push((went_on - lost).num_milliseconds());
+                takeovers.push(Takeover {
+                    fault: loss.fault,
+                    lost: loss.at,
+                    job: claimed["job_id"].as_str().unwrap_or_default().to_owned(),
+                    claimed_millis: (claimed_at - loss.at).num_milliseconds(),
+                    millis: (went_on - loss.at).num_milliseconds(),
+                });
             }
         }
-        millis.sort_unstable();
-        millis
+        takeovers.sort_by_key(|takeover| takeover.millis);
+        takeovers
     }
 
     /// For each executor to which one of these faults happened, and each scheduler that nothing happened to meanwhile: the

@@ -21,6 +21,8 @@ const QUERY: &str = "SELECT l_returnflag, l_linestatus, count(*) AS n, max(sha51
     FROM lineitem GROUP BY l_returnflag, l_linestatus ORDER BY l_returnflag, l_linestatus";
 /// Longer than the query takes, on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// Time between two looks at its progress: each costs the schedulers work that is taken from the query.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a takeover may cost: the lease's time to live, and two seconds.
 const TAKEOVER_ALLOWED_MILLIS: u64 = 3_000 + 2_000;
 /// What the loss of one of three executors may cost, as a factor.
@@ -136,6 +138,7 @@ async fn half_done(cluster: &Cluster, job: &str) -> Result<String, String> {
             return Ok(owner.to_owned());
         }
     }
+    tokio::time::sleep(LOOK_EVERY).await;
     Err("not yet".to_owned())
 }
 

@@ -86,6 +86,9 @@ pub struct Options {
     /// Also writes the report to this file, as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Also keeps the log of every process, in this directory.
+    #[arg(long)]
+    pub logs: Option<PathBuf>,
 }
 
 /// `5s` or `5`.
@@ -124,6 +127,9 @@ pub async fn run(options: &Options) -> Option<Report> {
     };
     let mut report = Report::new(&cluster, harm, &tally, left, (minutes, seed));
     report.planned = options.rolling;
+    if let Some(directory) = &options.logs {
+        cluster.keep_logs(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    }
     Some(report)
 }
 

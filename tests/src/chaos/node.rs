@@ -121,6 +121,11 @@ impl Node {
         &self.process
     }
 
+    /// The logs of all its processes, one after another.
+    pub(crate) fn log(&self) -> String {
+        self.past.iter().chain([&self.process]).map(|process| process.log() + &process.errors()).collect()
+    }
+
     /// The events of all its processes.
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
         self.past.iter().chain([&self.process]).flat_map(Process::events).collect()

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::load::Tally;
-use super::losses::Harm;
+use super::losses::{Harm, Takeover};
 use super::node::{Node, Role};
+
+/// So many of the takeovers are told one by one.
+const SLOWEST_SHOWN: usize = 5;
 
 /// Result of a run.
 #[derive(Clone, Debug)]
@@ -27,8 +30,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// Kinds of faults that could not be injected here, and why.
     pub skipped: Option<String>,
-    /// Milliseconds from the loss of a scheduler until each of its jobs went on elsewhere, ascending.
-    pub takeover_millis: Vec<i64>,
+    /// The jobs that went on elsewhere because their schedulers were lost, the fastest first.
+    pub takeovers: Vec<Takeover>,
     /// Milliseconds until a scheduler noticed that an executor's process had died, ascending.
     pub process_loss_millis: Vec<i64>,
     /// Milliseconds until a scheduler noticed that an executor was stopped or cut off, ascending.
@@ -70,7 +73,7 @@ impl Report {
             refused: count(&tally.refused),
             wrong: count(&tally.wrong),
             hung: count(&tally.hung),
-            takeover_millis: harm.takeovers(&events),
+            takeovers: harm.takeovers(&events),
             process_loss_millis: harm.noticed(&["kill_executor"], &cluster.nodes),
             link_loss_millis: harm.noticed(&["stop_executor", "cut_executor"], &cluster.nodes),
             faults: harm.faults,
@@ -94,17 +97,23 @@ impl Report {
 
     /// The 99th percentile of the takeovers; 0 without any.
     pub fn takeover_p99_millis(&self) -> i64 {
-        percentile(&self.takeover_millis, 99)
+        percentile(&self.takeover_millis(), 99)
+    }
+
+    fn takeover_millis(&self) -> Vec<i64> {
+        self.takeovers.iter().map(|takeover| takeover.millis).collect()
     }
 
     /// As JSON.
     pub fn to_json(&self) -> Value {
+        let slowest: Vec<Value> = self.takeovers.iter().rev().take(SLOWEST_SHOWN).map(Takeover::to_json).collect();
         json!({
             "queries": self.queries, "failed": self.failed, "refused": self.refused, "wrong": self.wrong,
             "hung": self.hung, "faults": self.faults, "skipped": self.skipped,
-            "takeovers": self.takeover_millis.len(), "takeover_p99_millis": self.takeover_p99_millis(),
-            "takeover_p50_millis": percentile(&self.takeover_millis, 50),
-            "takeover_max_millis": self.takeover_millis.last(),
+            "takeovers": self.takeovers.len(), "takeover_p99_millis": self.takeover_p99_millis(),
+            "takeover_p50_millis": percentile(&self.takeover_millis(), 50),
+            "takeover_max_millis": self.takeovers.last().map(|takeover| takeover.millis),
+            "slowest_takeovers": slowest,
             "executor_loss_process_millis": spread(&self.process_loss_millis),
             "executor_loss_link_millis": spread(&self.link_loss_millis),
             "adopted_tasks": self.adopted, "recomputed_tasks": self.recomputed, "fenced_jobs": self.fenced,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error as EtcdError, GetOptions, GetResponse, KvClient};
+use etcd_client::{Channel, Client, Error as EtcdError, GetOptions, GetResponse, KvClient};
 use springald_core::error::{Error, Result};
 use springald_core::telemetry::events::names;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tower::util::BoxCloneSyncService;
 
 use super::failure::{has_old_token, may_pass, never_sent, translate};
 use super::keys::{Keys, just_after, range_end, revision};
+use super::members::Members;
 use super::options::EtcdOptions;
 use crate::store::Entry;
 
@@ -49,9 +51,10 @@ impl Backoff {
     }
 }
 
-/// A connection to the etcd members, balanced over those that are there.
+/// A connection to the etcd members.
 pub(super) struct Connection {
     pub(super) client: Client,
+    pub(super) members: Members,
     kv: KvClient,
     pub(super) keys: Keys,
     /// The members, as messages name them.
@@ -64,12 +67,13 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects, and waits until etcd answers or the options' deadline has passed.
     pub(super) async fn establish(options: &EtcdOptions) -> Result<Self> {
-        let client_options = options.to_client()?;
+        let members = Members::new(&options.to_endpoints()?);
         let endpoints = options.endpoint_names();
-        let client = first_answer(options, &client_options, &endpoints).await?;
+        let client = first_answer(options, &members, &endpoints).await?;
         let kv = client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES);
         Ok(Self {
             client,
+            members,
             kv,
             keys: Keys::below(&options.prefix),
             endpoints,
@@ -109,12 +113,24 @@ impl Connection {
                 Repeat::Always => deadline.min(Instant::now() + self.attempt_timeout()),
                 Repeat::IfNeverSent => deadline,
             };
-            let error = match timeout_at(until, attempt()).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
+            let turn = self.members.turn();
+            let answer = tokio::select! {
+                biased;
+                answer = timeout_at(until, attempt()) => answer.ok(),
+                // Somebody else has found that this member hangs.
+                () = self.members.passed(turn), if repeat == Repeat::Always => continue,
+            };
+            let error = match answer {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => error,
                 // A member that hangs must not use up the time: another one may answer.
-                Err(_) if until < deadline => continue,
-                Err(_) => return Err(self.too_slow(doing)),
+                None => {
+                    self.members.pass(turn);
+                    if until < deadline {
+                        continue;
+                    }
+                    return Err(self.too_slow(doing));
+                }
             };
             // Refused before anything was done: users or roles were changed since the token was given out.
             let outdated = has_old_token(&error);
@@ -123,6 +139,9 @@ impl Connection {
             }
             let again = repeat == Repeat::Always || outdated || never_sent(&error);
             let error = translate(doing, &self.endpoints, error);
+            if may_pass(&error) && !outdated {
+                self.members.pass(turn);
+            }
             let pause = backoff.next();
             if !again || !may_pass(&error) || Instant::now() + pause >= deadline {
                 return Err(error);
@@ -189,18 +208,21 @@ pub(super) fn header_revision(header: Option<&etcd_client::ResponseHeader>) -> R
 }
 
 /// A client that etcd has answered once. Tries until the deadline; errors that cannot pass end it at once.
-async fn first_answer(options: &EtcdOptions, client_options: &ConnectOptions, endpoints: &str) -> Result<Client> {
+async fn first_answer(options: &EtcdOptions, members: &Members, endpoints: &str) -> Result<Client> {
+    let client_options = options.to_client();
     let deadline = Instant::now() + options.connect_deadline;
     let mut backoff = Backoff::new();
     let mut waiting_was_said = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
+        let turn = members.turn();
         let attempt = async {
-            let mut client = Client::connect(&options.endpoints, Some(client_options.clone())).await?;
+            let channel = Channel::Custom(BoxCloneSyncService::new(members.clone()));
+            let mut client = Client::from_channel(channel, Some(client_options.clone())).await?;
             client.get(options.prefix.as_bytes(), None).await?;
             Ok(client)
         };
-        let error = match timeout(options.request_timeout.min(left), attempt).await {
+        let error = match timeout((options.request_timeout / 2).min(left), attempt).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => translate("looking for", endpoints, error),
             Err(_) => Error::unavailable(format!("looking for state in etcd at {endpoints}: no answer")),
@@ -208,6 +230,7 @@ async fn first_answer(options: &EtcdOptions, client_options: &ConnectOptions, en
         if !may_pass(&error) {
             return Err(error);
         }
+        members.pass(turn);
         let pause = backoff.next();
         if Instant::now() + pause >= deadline {
             return Err(error.context(format!("etcd did not answer within {:?}", options.connect_deadline)));

@@ -21,8 +21,6 @@ pub(super) fn translate(doing: &str, endpoints: &str, error: EtcdError) -> Error
     let (code, reason) = match &error {
         EtcdError::GRpcStatus(status) => explain(status),
         EtcdError::LeaseKeepAliveError(reason) => (ErrorCode::Fenced, format!("the lease has ended ({reason})")),
-        // The only transport errors that are not a status: the TLS files do not make a configuration.
-        EtcdError::TransportError(error) => (ErrorCode::Invalid, format!("check the TLS files: {}", chain(error))),
         EtcdError::InvalidArgs(_) | EtcdError::InvalidUri(_) | EtcdError::InvalidMetadataValue(_) => {
             (ErrorCode::Invalid, error.to_string())
         }
@@ -83,7 +81,7 @@ fn is_about_users(status: &Status) -> bool {
 }
 
 /// The message with that of the innermost cause, which is where "connection refused" is said.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     let message = match error.downcast_ref::<Status>() {
         Some(status) => status.message().to_owned(),
         None => error.to_string(),

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use springald_core::error::{Error, Result};
+use tonic::transport::{self, Endpoint};
 use url::Url;
+
+use super::failure::chain;
 
 /// Longest wait for a TCP and TLS connection to one endpoint, so that a call still has time for another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,8 +74,8 @@ impl EtcdOptions {
         names.join(", ")
     }
 
-    /// Checks the options and reads the TLS files.
-    pub(super) fn to_client(&self) -> Result<ConnectOptions> {
+    /// Checks the options and reads the TLS files. One for each member.
+    pub(super) fn to_endpoints(&self) -> Result<Vec<Endpoint>> {
         if self.prefix.is_empty() {
             return Err(Error::invalid("the key prefix for etcd is empty"));
         }
@@ -82,19 +85,34 @@ impl EtcdOptions {
         for endpoint in &self.endpoints {
             self.check_endpoint(endpoint)?;
         }
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT.min(self.request_timeout / 2))
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(false)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        if let Some((name, password)) = &self.user {
-            options = options.with_user(name, password);
+        let tls = self.tls.as_ref().map(EtcdTls::read).transpose()?;
+        self.endpoints.iter().map(|endpoint| self.to_endpoint(endpoint, tls.as_ref())).collect()
+    }
+
+    fn to_endpoint(&self, endpoint: &str, tls: Option<&TlsOptions>) -> Result<Endpoint> {
+        let name = without_secrets(endpoint);
+        let wrong = |error: transport::Error| {
+            Error::invalid(format!("etcd URL {name:?}: {}; check it, and the TLS files", chain(&error))).with_source(error)
+        };
+        let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(wrong)?;
+        let endpoint = match tls {
+            Some(tls) => endpoint.tls_config(tls.clone()).map_err(wrong)?,
+            None => endpoint,
+        };
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT.min(self.request_timeout / 2))
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(false))
+    }
+
+    /// How calls are made.
+    pub(super) fn to_client(&self) -> ConnectOptions {
+        let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+        match &self.user {
+            Some((name, password)) => options.with_user(name, password),
+            None => options,
         }
-        if let Some(tls) = &self.tls {
-            options = options.with_tls(tls.read()?);
-        }
-        Ok(options)
     }
 
     fn check_endpoint(&self, endpoint: &str) -> Result<()> {
@@ -158,7 +176,7 @@ mod tests {
     use super::*;
 
     fn refusal(options: &EtcdOptions) -> String {
-        let error = options.to_client().expect_err("the options were accepted");
+        let error = options.to_endpoints().expect_err("the options were accepted");
         assert_eq!(error.code(), ErrorCode::Invalid);
         error.message().to_owned()
     }

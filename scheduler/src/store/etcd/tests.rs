@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd_client::Client;
 use futures::StreamExt;
+use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use springald_core::error::{Error, ErrorCode, Result};
 use tempfile::TempDir;
@@ -81,6 +82,33 @@ async fn given_one_dead_url_of_two_when_the_store_is_used_then_every_call_works(
         commit(&store, vec![put("n", &value)]).await;
         assert_eq!(get(&store, "n").await.map(|entry| entry.value), Some(Bytes::from(value)));
     }
+}
+
+#[tokio::test]
+async fn given_a_member_that_hangs_when_a_call_has_met_it_then_all_calls_go_to_another() {
+    let Some(etcd) = TestEtcd::start().await else { return };
+    // The system takes the connection, and nobody ever reads from it.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut options = etcd.options("c");
+    options.endpoints.push(format!("http://{}", hanging.local_addr().expect("bound")));
+    let store = EtcdStore::connect(options).await.expect("one of the two answers");
+    let mut watch = store.watch("").await.expect("watched");
+    let members = &store.connection.members;
+    let turn_of_hanging = {
+        members.pass(members.turn());
+        members.turn()
+    };
+
+    let answers = join_all((0..20).map(|_| store.get("a"))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let turn = members.turn();
+    assert!(turn != turn_of_hanging);
+    for n in 0..20 {
+        commit(&store, vec![put("n", &n.to_string())]).await;
+        assert_eq!(told(&next_change(&mut watch).await), format!("n={n}"));
+    }
+    store.watch("").await.expect("watched");
+    assert!(members.turn() == turn, "the one that hangs was met again");
 }
 
 #[tokio::test]
@@ -252,9 +280,7 @@ async fn given_an_etcd_that_signs_its_tokens_when_users_change_then_the_store_ge
     let options = EtcdOptions { user, ..etcd.options("c") };
     let store = EtcdStore::connect(options.clone()).await.expect("connected");
     let mut administrator =
-        etcd_client::Client::connect(options.endpoints.clone(), Some(options.to_client().expect("right")))
-            .await
-            .expect("connected");
+        Client::connect(options.endpoints.clone(), Some(options.to_client())).await.expect("connected");
 
     commit(&store, vec![put("a", "1")]).await;
     administrator.role_add("another").await.expect("added");

@@ -26,10 +26,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connection::{Backoff, Connection, MAX_ANSWER_BYTES, Repeat};
 use super::failure::{may_pass, translate};
 use super::keys::range_end;
+use super::members::Turn;
 use crate::store::WatchEvent;
 
 /// After so long without a word etcd is asked for one, and given up after as long again.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(750);
 
 /// Since when, and how, the watch has been without a healthy connection.
 struct Broken {
@@ -45,6 +46,8 @@ pub(super) struct Changes {
     /// The first revision that the reader has not been given.
     next: i64,
     stream: Option<WatchStream>,
+    /// Whose turn it was when the stream was opened.
+    turn: Turn,
     /// Events that were received and not yet asked for: at most one answer of etcd.
     ready: VecDeque<WatchEvent>,
     broken: Option<Broken>,
@@ -58,7 +61,8 @@ impl Changes {
     pub(super) async fn open(connection: Arc<Connection>, prefix: &str, next: i64) -> Result<Self> {
         let prefix = connection.keys.full(prefix);
         let (stream, ready, broken) = (None, VecDeque::new(), None);
-        let mut changes = Self { connection, prefix, next, stream, ready, broken, asked: false, over: false };
+        let turn = connection.members.turn();
+        let mut changes = Self { connection, prefix, next, stream, turn, ready, broken, asked: false, over: false };
         changes.stream = Some(changes.open_stream().await?);
         Ok(changes)
     }
@@ -159,6 +163,7 @@ impl Changes {
             return Err(error);
         }
         self.asked = false;
+        self.connection.members.pass(self.turn);
         tracing::debug!(event = names::STORE_WATCH_BROKEN, %error, prefix = self.prefix, "a watch lost its connection to etcd");
         match &mut self.broken {
             Some(broken) => broken.last = error,
@@ -184,7 +189,7 @@ impl Changes {
         }
     }
 
-    async fn open_stream(&self) -> Result<WatchStream> {
+    async fn open_stream(&mut self) -> Result<WatchStream> {
         let deadline = self.connection.deadline();
         if self.broken.is_some() {
             // etcd refuses a stale token inside the stream, where the client does not renew it; here it does.
@@ -200,6 +205,8 @@ impl Changes {
             let key = self.prefix.clone();
             async move { client.watch(key, Some(options)).await }
         };
-        self.connection.call("watching", Repeat::Always, deadline, attempt).await
+        let stream = self.connection.call("watching", Repeat::Always, deadline, attempt).await?;
+        self.turn = self.connection.members.turn();
+        Ok(stream)
     }
 }
