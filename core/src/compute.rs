@@ -4,6 +4,8 @@
 //! a function over a large batch). On threads of its own it delays other computations at most: leases are kept, control
 //! streams and services go on, and nobody takes this process for dead.
 
+use std::any::Any;
+
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, ErrorCode, Result};
@@ -43,6 +45,13 @@ impl Compute {
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
+}
+
+/// The error of a query of which an operator has panicked, with what it said.
+pub fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
+    Error::new(ErrorCode::Query, format!("operator panicked: {text}"))
 }
 
 impl Drop for Compute {

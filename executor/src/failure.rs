@@ -1,9 +1,9 @@
 //! What went wrong in a task, as the scheduler is told.
 
-use std::any::Any;
 use std::io;
 
 use datafusion::error::DataFusionError;
+use springald_core::compute::panicked;
 use springald_core::error::{Error, ErrorCode, FailureClass, InputLost, classify, find_source};
 use springald_core::text;
 use springald_proto::control;
@@ -90,15 +90,10 @@ fn proto_class(class: FailureClass) -> control::FailureClass {
 /// The error of a task that panicked (or was stopped from outside).
 pub(crate) fn from_join_error(error: JoinError) -> DataFusionError {
     let message = match error.try_into_panic() {
-        Ok(panic) => format!("operator panicked: {}", panic_message(panic.as_ref())),
+        Ok(panic) => return panicked(panic.as_ref()).into(),
         Err(error) => format!("the task was broken off: {error}"),
     };
     Error::new(ErrorCode::Query, message).into()
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub struct ExecutorOptions {
     pub schedulers: watch::Receiver<BTreeMap<SchedulerId, String>>,
     /// Where table files are read from.
     pub object_stores: Arc<dyn ObjectStoreRegistry>,
+    /// The leases of the cluster's processes live so long: a scheduler that is silent for longer is looked for anew.
+    pub lease_ttl: Duration,
 }
 
 /// A running executor. Dropped without [`shutdown`](Self::shutdown), it stops everything without waiting for it.
@@ -109,7 +111,7 @@ impl Executor {
     ///
     /// Fails if a setting makes no sense, the spill directory cannot be made, or the port is in use.
     pub async fn start(options: ExecutorOptions) -> Result<Self> {
-        let ExecutorOptions { cluster, id, settings, schedulers, object_stores } = options;
+        let ExecutorOptions { cluster, id, settings, schedulers, object_stores, lease_ttl } = options;
         let memory = memory_of(&settings)?;
         let slots = Slots::new(slots_of(&settings)?);
         let spill_dir = make_spill_dir(&settings, &id).await?;
@@ -127,7 +129,7 @@ impl Executor {
             .map_err(|error| error.context("setting executor.slots"))?;
         let runner = TaskRunner {
             compute: compute.handle(),
-            plans: Plans::new(runtime),
+            plans: Arc::new(Plans::new(runtime)),
             store: store.clone(),
             reader: Arc::new(reader),
         };
@@ -153,6 +155,7 @@ impl Executor {
             schedulers,
             cancel: cancel.clone(),
             status: Arc::clone(&status),
+            lease_ttl,
             grace: JOBS_GRACE,
         };
         tracker.spawn(supervisor.run());

@@ -125,6 +125,15 @@ impl Plans {
         Ok(plan)
     }
 
+    /// A task has failed in this instance: no other gets it. What an operator does once for all partitions has failed for all
+    /// of them then, for good.
+    pub(crate) fn give_up(&self, job: &JobId, stage: StageId, plan: &Arc<StagePlan>) {
+        let known = self.stages.lock().get(job).and_then(|stages| stages.get(&stage)).cloned();
+        if let Some(known) = known {
+            known.instances.lock().retain(|instance| !Arc::ptr_eq(&instance.plan, plan));
+        }
+    }
+
     /// Drops the plan of a stage. Tasks that run keep theirs.
     pub(crate) fn drop_stage(&self, job: &JobId, stage: StageId) {
         let mut jobs = self.stages.lock();
@@ -175,4 +184,28 @@ fn session_config(settings: &HashMap<String, String>) -> SessionConfig {
         }
     }
     SessionConfig::from(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+    use datafusion::physical_plan::empty::EmptyExec;
+    use springald_core::codec::encode_plan;
+
+    use super::*;
+
+    #[test]
+    fn given_an_instance_in_which_a_task_has_failed_then_no_other_task_gets_it() {
+        let plans = Plans::new(Arc::default());
+        let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())).with_partitions(3));
+        let plan = encode_plan(Arc::new(ExchangeWriterExec::new(input, None))).expect("encodes");
+        let (job, stage, inputs): (JobId, _, _) = ("j".parse().expect("valid"), StageId(1), Arc::default());
+        plans.keep(&job, stage, control::StagePlan { plan, ..control::StagePlan::default() });
+        let claim = |partition: u32| plans.claim(&job, stage, &[partition], &inputs).expect("an instance");
+
+        let first = claim(0);
+        assert!(Arc::ptr_eq(&first, &claim(1)), "partitions share one");
+        plans.give_up(&job, stage, &first);
+        assert!(!Arc::ptr_eq(&first, &claim(2)));
+    }
 }

@@ -12,9 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::exchange::peers::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::exchange::service::ExchangeService;
 use crate::exchange::store::ExchangeStore;
+
+/// A reader that answers no ping for this long is gone.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a silent reader is pinged.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long streams that are open may go on when the process stops.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);

@@ -62,7 +62,7 @@ pub(crate) struct TaskSpec {
 pub(crate) struct TaskRunner {
     /// The threads for operators.
     pub(crate) compute: Handle,
-    pub(crate) plans: Plans,
+    pub(crate) plans: Arc<Plans>,
     pub(crate) store: ExchangeStore,
     pub(crate) reader: Arc<PieceReader>,
 }
@@ -84,13 +84,35 @@ impl TaskRunner {
     /// Runs the task to its end, or until `cancel`. Its pieces are visible when this returns `Ok`, and discarded
     /// otherwise.
     pub(crate) async fn run(&self, spec: &TaskSpec, cancel: &CancellationToken) -> Result<control::Succeeded> {
-        let plan = self.plans.claim(&spec.job, spec.task.stage, &spec.partitions, &spec.locations)?;
-        let work = self.prepare(spec, &plan)?;
+        let plan = self.claim(spec).await?;
+        let ran = self.run_in(&plan, spec, cancel).await;
+        if ran.is_err() && !cancel.is_cancelled() {
+            self.plans.give_up(&spec.job, spec.task.stage, &plan);
+        }
+        ran
+    }
+
+    /// An instance of the plan. A large one takes long to decode: not on the threads that keep streams alive.
+    async fn claim(&self, spec: &TaskSpec) -> Result<Arc<StagePlan>> {
+        let (plans, spec) = (Arc::clone(&self.plans), spec.clone());
+        let claiming = self
+            .compute
+            .spawn(async move { plans.claim(&spec.job, spec.task.stage, &spec.partitions, &spec.locations) });
+        Ok(claiming.await.map_err(from_join_error)??)
+    }
+
+    async fn run_in(
+        &self,
+        plan: &Arc<StagePlan>,
+        spec: &TaskSpec,
+        cancel: &CancellationToken,
+    ) -> Result<control::Succeeded> {
+        let work = self.prepare(spec, plan)?;
         let split_time = work.split_time.clone();
         let ran = self.run_lanes(work, cancel).await;
         let writer = ran.map_err(|error| naming_files(error, plan.writer().input(), &spec.partitions))?;
         let written = writer.finish()?;
-        Ok(succeeded(spec, &plan, written, split_time.value() as u64))
+        Ok(succeeded(spec, plan, written, split_time.value() as u64))
     }
 
     fn prepare(&self, spec: &TaskSpec, plan: &Arc<StagePlan>) -> Result<Work> {
@@ -267,7 +289,12 @@ fn succeeded(spec: &TaskSpec, plan: &StagePlan, written: Written, split_nanos: u
     }
 }
 
-/// True for the error of a task that was stopped: nobody waits for its outcome.
+/// The error of a task that nobody has stopped, and whose output was dropped while it wrote: it may be tried again.
+pub(crate) fn dropped_meanwhile(error: DataFusionError) -> DataFusionError {
+    Error::unavailable("the task's output was freed while it was written").with_source(error).into()
+}
+
+/// True for the error of a task that was stopped, or whose output was dropped.
 pub(crate) fn is_cancelled(error: &DataFusionError) -> bool {
     springald_core::error::find_source::<Error>(error).is_some_and(|error| error.code() == ErrorCode::Cancelled)
 }

@@ -31,7 +31,7 @@ use crate::metrics::springald_executor as metrics;
 use crate::owners::Owners;
 use crate::pull::outcomes::Outcomes;
 use crate::slots::{SlotPermit, Slots};
-use crate::task::{TaskRunner, TaskSpec, is_cancelled};
+use crate::task::{TaskRunner, TaskSpec, dropped_meanwhile, is_cancelled};
 
 /// A scheduler as tasks know it.
 #[derive(Clone, Debug)]
@@ -208,7 +208,7 @@ impl Tasks {
         };
         let ended = trace::now_micros();
         export_span(&spec, (started, ended), result.as_ref().err());
-        if cancel.is_cancelled() || result.as_ref().is_err_and(is_cancelled) {
+        if cancel.is_cancelled() {
             // It may have finished at the same moment: nobody will ask for what it wrote.
             self.0.runner.store.abort(&spec.job, spec.task);
             self.finish(&spec, None, &cancel);
@@ -226,7 +226,7 @@ impl Tasks {
                 control::outcome::Result::Succeeded(succeeded)
             }
             Err(error) => {
-                let failed = failure::failed(error);
+                let failed = failure::failed(if is_cancelled(&error) { dropped_meanwhile(error) } else { error });
                 log_failure(&spec, &failed);
                 metrics::tasks_total("failed").inc();
                 metrics::task_failures_total(failure::class_name(failed.class())).inc();
@@ -349,8 +349,13 @@ impl Tasks {
     pub(crate) fn free_jobs_of(&self, scheduler: &SchedulerId) {
         let jobs = self.0.state.lock().owners.jobs_of(scheduler);
         for job in jobs {
+            let state = self.0.state.lock();
+            if state.owners.scheduler(&job).is_none_or(|owner| owner.id != *scheduler) {
+                // Another one has taken it over since.
+                continue;
+            }
             tracing::info!(event = names::JOB_FREED, job_id = %job, scheduler_id = %scheduler, "freeing a job whose scheduler is gone");
-            self.free(&job, self.0.state.lock());
+            self.free(&job, state);
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn fixture(pool: usize, budget: usize, disk: u64) -> Fixture {
     let id = "here".parse().expect("valid");
     let reader = Arc::new(PieceReader::new(id, store.clone(), &pool, ByteSize::mib(1)));
     let compute = Handle::current();
-    let runner = TaskRunner { compute, plans: Plans::new(runtime), store: store.clone(), reader };
+    let runner = TaskRunner { compute, plans: Arc::new(Plans::new(runtime)), store: store.clone(), reader };
     Fixture { store, pool, runner, dir }
 }
 

@@ -223,6 +223,7 @@ async fn given_a_port_in_use_or_settings_that_make_no_sense_when_started_then_an
             settings: ExecutorSettings { spill_dir: spill_dir.path().to_owned(), ..settings },
             schedulers,
             object_stores: springald_core::object_stores::registry(),
+            lease_ttl: Duration::from_secs(3),
         });
         let error = started.await.err().expect("it cannot start");
         assert_eq!(error.code(), code);

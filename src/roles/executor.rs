@@ -94,6 +94,7 @@ impl Member {
             settings: settings.executor.clone(),
             schedulers,
             object_stores: object_stores::registry(),
+            lease_ttl: settings.cluster.lease_ttl.0,
         })
         .await?;
         let record = ExecutorRecord {

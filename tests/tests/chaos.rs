@@ -21,6 +21,7 @@ async fn given_half_a_minute_of_faults_then_no_query_is_lost_and_nothing_is_left
         etcd_outage: None,
         measure: false,
         json: None,
+        logs: None,
     };
     let Some(report) = chaos::run(&options).await else { return };
     println!("{:#}", report.to_json());

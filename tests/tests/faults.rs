@@ -73,6 +73,22 @@ async fn given_a_client_that_goes_away_in_the_middle_of_its_result_then_the_resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn given_results_that_nobody_reads_on_then_other_queries_of_the_same_client_are_answered() {
+    let (standalone, client) = standalone(&[]).await;
+    let mut unread = vec![];
+    // More of them than fit in what a connection usually takes ahead.
+    for _ in 0..8 {
+        let mut stream = client.query("SELECT * FROM lineitem").await.expect("taken");
+        stream.try_next().await.expect("a batch").expect("there are rows");
+        unread.push(stream);
+    }
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, client.collect("SELECT count(*) FROM lineitem")).await;
+    answer.expect("it does not wait for them").expect("answered");
+    drop(unread);
+    drop(standalone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn given_a_deadline_when_it_passes_then_the_query_fails_with_its_name_and_everything_is_freed() {
     let (standalone, client) = standalone(&[]).await;
     client.collect("SET springald.deadline = '1s'").await.expect("the setting is known");

@@ -34,7 +34,7 @@ pub(crate) const JOBS_GRACE: Duration = Duration::from_secs(60);
 
 /// Waits between two tries to reach a scheduler: the first, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Where the schedulers are: `host:port` of the control service of each.
 pub(crate) type SchedulerMap = BTreeMap<SchedulerId, String>;
@@ -49,6 +49,7 @@ pub(crate) struct Supervisor {
     /// Ends all streams.
     pub(crate) cancel: CancellationToken,
     pub(crate) status: Arc<PullStatus>,
+    pub(crate) lease_ttl: Duration,
     /// Normally [`JOBS_GRACE`].
     pub(crate) grace: Duration,
 }
@@ -163,7 +164,7 @@ impl Supervisor {
         let hello = Hello { jobs: self.tasks.held_jobs(), ..self.hello.clone() };
         let opened = tokio::select! {
             () = self.cancel.cancelled() => return false,
-            opened = ControlStream::open(address, hello) => opened,
+            opened = ControlStream::open(address, hello, self.lease_ttl) => opened,
         };
         let stream = match opened {
             Ok(stream) => stream,
@@ -229,6 +230,7 @@ mod tests {
             schedulers,
             cancel: cancel.clone(),
             status: Arc::default(),
+            lease_ttl: Duration::from_secs(3),
             grace: Duration::from_millis(20),
         };
         let status = Arc::clone(&supervisor.status);

@@ -16,11 +16,14 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use super::outcomes::Reports;
-use crate::exchange::peers::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use crate::tasks::{Scheduler, Tasks};
 
-/// Longest wait for a connection, and then for the scheduler's first answer.
+/// Longest wait for a connection: when a link is there again, the next try is not far.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for it and for the scheduler's first answer.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// So often within the time of a lease is a scheduler that says nothing asked whether it is there.
+const PINGS_PER_TTL: u32 = 3;
 /// A scheduler that takes no message for this long is treated as gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Messages that wait to be sent.
@@ -48,14 +51,15 @@ pub(super) struct ControlStream {
 }
 
 impl ControlStream {
-    /// Connects to the control service at `address` (`host:port`) and says `hello`.
-    pub(super) async fn open(address: &str, hello: Hello) -> Result<Self> {
+    /// Connects to the control service at `address` (`host:port`) and says `hello`. The stream breaks when nothing is heard
+    /// for the time of a lease: what the scheduler runs is another's by then.
+    pub(super) async fn open(address: &str, hello: Hello, lease_ttl: Duration) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Error::invalid(format!("{address:?} is not an address")).with_source(error))?
-            .connect_timeout(OPEN_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .http2_keep_alive_interval(lease_ttl / PINGS_PER_TTL)
+            .keep_alive_timeout(lease_ttl)
             .keep_alive_while_idle(true);
         let (sender, receiver) = mpsc::channel(QUEUED_MESSAGES);
         let first = ExecutorMessage { message: Some(Outgoing::Hello(hello)) };

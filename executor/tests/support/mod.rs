@@ -220,6 +220,7 @@ pub async fn start_with(
         settings: ExecutorSettings { spill_dir: spill_dir.path().to_owned(), ..settings },
         schedulers,
         object_stores,
+        lease_ttl: Duration::from_secs(3),
     };
     let executor = Executor::start(options).await.expect("starts");
     Running { executor, id: id.to_owned(), spill_dir, schedulers: sender }

@@ -106,12 +106,11 @@ impl Actor {
                 let entry = self.jobs.get(&job);
                 let _ = reply.send(entry.map(|job| (job.current_record(), job.metrics.clone())));
             }
-            Command::ResultReader { job } => self.reader_came(&job),
-            Command::ResultAbandoned { job } => self.reader_left(&job),
-            Command::ResultSent { job } => {
-                self.reader_left(&job);
-                self.jobs.get_mut(&job).into_iter().for_each(|job| job.sent = true);
+            Command::ResultReader { job, reply } => {
+                let _ = reply.send(self.reader_came(&job));
             }
+            Command::ResultAbandoned { job, owner_revision } => self.reader_left(&job, owner_revision, false),
+            Command::ResultSent { job, owner_revision } => self.reader_left(&job, owner_revision, true),
             Command::ResultFetched { job } => self.apply(&job, Event::ResultFetched),
             Command::ResultLost { job, task, executor } => self.apply(&job, Event::OutputLost { task, executor }),
             Command::ExecutorConnected { hello, stream, outbox, reply } => {
@@ -398,7 +397,7 @@ impl Actor {
         self.wake_rested(now);
         schedule::keep_executors(&mut self.jobs, &mut self.peers, now);
         self.speculate(now);
-        self.hand_over(now);
+        self.hand_over();
         let mut stops = Vec::new();
         for job in self.jobs.values_mut() {
             if job.deadline.is_some_and(|deadline| now >= deadline) && *job.graph.status() == Status::Running {

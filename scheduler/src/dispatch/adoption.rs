@@ -51,6 +51,9 @@ pub(super) struct Adoption {
     held: BTreeMap<ExecutorId, BTreeSet<TaskId>>,
     /// Attempts that run, or ran when the owner was lost, and were not started again.
     adopted: usize,
+    /// What has ended meanwhile, in order. Taken in at once it might complete stages, of which an output may be lost with an
+    /// executor that is waited for: their inputs, freed then, would have to be made again.
+    later: Vec<(ExecutorId, TaskId, Outcome)>,
     cancelled: Option<String>,
 }
 
@@ -66,8 +69,14 @@ impl Actor {
         let mut entry = JobEntry::new(job, self.options.max_task_failures)?;
         let failure = replay(&mut entry, outcomes);
         executors.extend(self.peers.ids());
-        entry.adoption =
-            Some(Adoption { since: clock::now(), waiting: executors, held: BTreeMap::new(), adopted: 0, cancelled });
+        entry.adoption = Some(Adoption {
+            since: clock::now(),
+            waiting: executors,
+            held: BTreeMap::new(),
+            adopted: 0,
+            later: vec![],
+            cancelled,
+        });
         self.peers.ask_all(&id, &adopt_message(&entry));
         self.jobs.insert(id.clone(), entry);
         match failure {
@@ -122,6 +131,23 @@ impl Actor {
         self.settle_if_told(&id, clock::now());
     }
 
+    /// Puts an outcome off until all executors have told; gives it back if the job is not being taken over.
+    pub(super) fn put_off(
+        &mut self,
+        id: &JobId,
+        executor: &ExecutorId,
+        task: TaskId,
+        outcome: Outcome,
+    ) -> Option<Outcome> {
+        match self.jobs.get_mut(id).and_then(|job| job.adoption.as_mut()) {
+            Some(adoption) => {
+                adoption.later.push((executor.clone(), task, outcome));
+                None
+            }
+            None => Some(outcome),
+        }
+    }
+
     /// True if an executor was asked what it has of a job, and has yet to tell.
     pub(super) fn awaits(&self, id: &JobId, executor: &ExecutorId) -> bool {
         self.peers.get(executor).is_some_and(|peer| peer.is_asked(id))
@@ -140,6 +166,7 @@ impl Actor {
             if let Some(adoption) = &mut job.adoption {
                 adoption.waiting.remove(executor);
                 adoption.held.remove(executor);
+                adoption.later.retain(|(holder, ..)| holder != executor);
             }
         }
         self.settle_adoptions(clock::now());
@@ -189,6 +216,14 @@ impl Actor {
         if let Some(reason) = adoption.cancelled {
             self.apply(id, Event::Stop { code: ErrorCode::Cancelled, reason });
         }
+        self.go_on(id);
+        for (executor, task, outcome) in adoption.later {
+            self.outcome(&executor, id, task, outcome);
+        }
+    }
+
+    /// All is known of the job again: a result that is complete can be had.
+    fn go_on(&mut self, id: &JobId) {
         // Stopped, if it was not complete.
         let Some(job) = self.jobs.get_mut(id) else { return };
         if *job.graph.status() == Status::Succeeded {
@@ -323,6 +358,23 @@ mod tests {
         assert!(matches!(told(&mut inbox)[..], [Message::Adopt(_)]));
         cluster.says("e", 1, holdings(TOKEN, vec![]));
         assert!(matches!(told(&mut inbox)[..], [Message::Launch(_)]));
+    }
+
+    #[tokio::test]
+    async fn given_a_takeover_when_one_tells_of_an_end_before_all_have_told_then_it_counts_when_they_have() {
+        let (mut cluster, id): (_, JobId) = (Cluster::new(), "j".parse().expect("valid"));
+        let mut inbox = cluster.connect("e", 1, 1, &[]);
+        cluster.connect("f", 2, 1, &[]);
+        let (outcomes, executors) = (vec![], BTreeSet::new());
+        let adopted = AdoptedJob { job: job("j", 1, &[]), outcomes, executors, cancelled: None };
+        cluster.actor.adopt(adopted).expect("adopted");
+        cluster.says("e", 1, holdings(TOKEN, vec![finished()]));
+        assert_eq!(*cluster.actor.jobs.get(&id).expect("it is here").graph.status(), Status::Running);
+        cluster.actor.handle(super::super::Command::ExecutorGone { executor: "f".parse().expect("valid"), stream: 2 });
+        let graph = &cluster.actor.jobs.get(&id).expect("it is here").graph;
+        assert_eq!(*graph.status(), Status::Succeeded);
+        assert!(graph.holds(TASK, &"e".parse().expect("valid")));
+        assert!(!told(&mut inbox).iter().any(|message| matches!(message, Message::Launch(_))));
     }
 
     #[tokio::test]

@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, TaskId};
 use springald_core::telemetry::events::names;
@@ -17,20 +16,17 @@ use super::Command;
 use super::actor::Actor;
 use super::journal::Entry;
 use super::wire::{parse_key, task_key};
-use crate::clock;
 use crate::job::{Event, Status};
 use crate::metrics::springald_scheduler as metrics;
 
 /// Outputs that one executor takes over at a time.
 const AT_ONCE: usize = 4;
-/// An executor that has not taken an output over by then is not waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// An output on its way to another executor.
 struct Underway {
     from: ExecutorId,
     to: ExecutorId,
-    since: Instant,
+    /// The stream on which it was asked: on another one it does not answer.
+    stream: u64,
 }
 
 /// The outputs that are on their way.
@@ -46,10 +42,12 @@ pub(super) struct Release {
 
 impl Actor {
     /// Asks others to take over what draining executors hold.
-    pub(super) fn hand_over(&mut self, now: Instant) {
+    ///
+    /// They are waited for however long it takes: one that hangs is lost, and `executor.drain_deadline` ends it all.
+    pub(super) fn hand_over(&mut self) {
         let (jobs, peers) = (&self.jobs, &self.peers);
         self.moves.0.retain(|(job, task), way| {
-            let there = peers.get(&way.to).is_some() && now.duration_since(way.since) < PATIENCE;
+            let there = peers.get(&way.to).is_some_and(|peer| peer.stream == way.stream);
             there && jobs.get(job).is_some_and(|job| job.graph.holds(*task, &way.from))
         });
         'all: for from in self.peers.draining() {
@@ -62,8 +60,8 @@ impl Actor {
                 .collect();
             for (job, task) in outputs {
                 let Some(to) = self.taker() else { break 'all };
-                self.ask_to_take(&job, task, &from, &to);
-                self.moves.0.insert((job, task), Underway { from: from.clone(), to, since: now });
+                let Some(stream) = self.ask_to_take(&job, task, &from, &to) else { continue };
+                self.moves.0.insert((job, task), Underway { from: from.clone(), to, stream });
             }
         }
         let jobs: Vec<JobId> =
@@ -78,9 +76,10 @@ impl Actor {
         takers.filter(|(coming, _)| *coming < AT_ONCE).min().map(|(_, executor)| executor)
     }
 
-    fn ask_to_take(&mut self, id: &JobId, task: TaskId, from: &ExecutorId, to: &ExecutorId) {
-        let Some(job) = self.jobs.get(id) else { return };
-        let Some(stage) = job.graph.stage(task.stage) else { return };
+    /// Gives the number of the stream on which the executor was asked.
+    fn ask_to_take(&mut self, id: &JobId, task: TaskId, from: &ExecutorId, to: &ExecutorId) -> Option<u64> {
+        let job = self.jobs.get(id)?;
+        let stage = job.graph.stage(task.stage)?;
         let output = TaskOutput {
             task: task.task,
             attempt: task.attempt,
@@ -89,15 +88,17 @@ impl Actor {
             partitions: stage.spec().writes(task.task).collect(),
         };
         let (job_id, owner_revision) = (id.to_string(), job.owner_revision);
-        if let Some(peer) = self.peers.get_mut(to) {
-            peer.send(Message::Move(Move { job_id, owner_revision, stage: task.stage.0, output: Some(output) }));
-        }
+        let peer = self.peers.get_mut(to)?;
+        peer.send(Message::Move(Move { job_id, owner_revision, stage: task.stage.0, output: Some(output) }));
+        Some(peer.stream)
     }
 
     /// An executor has taken an output over, or could not.
     pub(super) fn moved(&mut self, to: &ExecutorId, moved: control::Moved) {
         let Some((id, task)) = moved.key.as_ref().and_then(parse_key) else { return };
-        let way = self.moves.0.remove(&(id.clone(), task)).filter(|way| way.to == *to);
+        let asked = (id.clone(), task);
+        let way =
+            self.moves.0.get(&asked).is_some_and(|way| way.to == *to).then(|| self.moves.0.remove(&asked)).flatten();
         if self.jobs.get(&id).is_none_or(|job| job.owner_revision != moved.owner_revision) {
             return;
         }
@@ -128,7 +129,7 @@ impl Actor {
         let record = RecordedOutcome { executor_id: to.to_string(), outcome: Some(outcome), moved_from };
         self.record(&id, record);
         self.write(Entry::Notice(Command::MoveDurable { job: id, task, from, owner_revision }));
-        self.hand_over(clock::now());
+        self.hand_over();
     }
 
     /// Another owner would find the output where it is now: the first copy is not needed any more, but by those who read
@@ -213,7 +214,7 @@ mod tests {
         cluster.says("e", 1, Said::Outcomes(OutcomeReport { sequence: 1, outcomes: vec![finished()] }));
         let mut to = cluster.connect("f", 2, 1, &[]);
         cluster.says("e", 1, Said::Offer(Offer { draining: true, ..free(1, 1) }));
-        cluster.actor.hand_over(clock::now());
+        cluster.actor.hand_over();
         assert!(matches!(told(&mut to)[..], [Message::Move(_)]));
         let moved = Moved { key: Some(task_key(&id(), TASK)), owner_revision: TOKEN, error: String::new() };
         cluster.says("f", 2, Said::Moved(moved));
@@ -223,6 +224,25 @@ mod tests {
 
     fn has_dropped(inbox: &mut mpsc::Receiver<SchedulerMessage>) -> bool {
         told(inbox).iter().any(|message| matches!(message, Message::Abort(_)))
+    }
+
+    #[tokio::test]
+    async fn given_an_executor_that_takes_an_output_over_then_it_is_asked_once_and_again_on_another_stream() {
+        let mut cluster = Cluster::new();
+        cluster.submit(job("j", 1, &[]));
+        cluster.connect("e", 1, 1, &[]);
+        cluster.says("e", 1, Said::Offer(free(1, 0)));
+        cluster.says("e", 1, Said::Outcomes(OutcomeReport { sequence: 1, outcomes: vec![finished()] }));
+        let mut to = cluster.connect("f", 2, 1, &[]);
+        cluster.says("e", 1, Said::Offer(Offer { draining: true, ..free(1, 1) }));
+        let asked = |inbox: &mut mpsc::Receiver<SchedulerMessage>| {
+            told(inbox).iter().filter(|message| matches!(message, Message::Move(_))).count()
+        };
+        (0..3).for_each(|_| cluster.actor.hand_over());
+        assert_eq!(asked(&mut to), 1);
+        let mut again = cluster.connect("f", 3, 1, &[]);
+        cluster.actor.hand_over();
+        assert_eq!(asked(&mut again), 1);
     }
 
     #[tokio::test]

@@ -129,12 +129,15 @@ pub(crate) enum Command {
     },
     ResultAbandoned {
         job: JobId,
+        owner_revision: u64,
     },
     ResultReader {
         job: JobId,
+        reply: oneshot::Sender<u64>,
     },
     ResultSent {
         job: JobId,
+        owner_revision: u64,
     },
     ExecutorConnected {
         hello: Hello,
@@ -306,9 +309,10 @@ impl Dispatcher {
         self.ask(|reply| Command::Describe { job, reply }).await
     }
 
-    /// A client begins to wait for or read a job's result.
-    pub async fn result_reader(&self, job: JobId) -> Result<()> {
-        self.tell(Command::ResultReader { job }).await
+    /// A client begins to wait for or read a job's result. Gives the job's fencing token, for word of its end: should the job
+    /// be lost and come here again, it is another's by then. Zero if it is not here.
+    pub async fn result_reader(&self, job: JobId) -> Result<u64> {
+        self.ask(|reply| Command::ResultReader { job, reply }).await
     }
 
     /// The client has all of the result: it can go.
@@ -322,14 +326,14 @@ impl Dispatcher {
     }
 
     /// All of the result is on its way to a client that will not say that it has arrived: it stays for a while.
-    pub async fn result_sent(&self, job: JobId) -> Result<()> {
-        self.tell(Command::ResultSent { job }).await
+    pub async fn result_sent(&self, job: JobId, owner_revision: u64) -> Result<()> {
+        self.tell(Command::ResultSent { job, owner_revision }).await
     }
 
     /// The client went away before it had all of the result. Callable from a destructor: when the actor is overwhelmed, the
     /// word waits for room on the runtime.
-    pub fn result_abandoned(&self, job: JobId) {
-        let sent = self.commands.try_send(Command::ResultAbandoned { job });
+    pub fn result_abandoned(&self, job: JobId, owner_revision: u64) {
+        let sent = self.commands.try_send(Command::ResultAbandoned { job, owner_revision });
         if let (Err(mpsc::error::TrySendError::Full(word)), Ok(runtime)) = (sent, Handle::try_current()) {
             let commands = self.commands.clone();
             runtime.spawn(async move { commands.send(word).await });

@@ -33,8 +33,8 @@ impl Actor {
     /// Takes in one outcome, and writes it down, however far behind the store is: a job's history must not lack one in
     /// its middle. Without effect if the attempt is not live, or the job not here (any more).
     pub(super) fn outcome(&mut self, executor: &ExecutorId, id: &JobId, task: TaskId, outcome: Outcome) {
+        let Some(outcome) = self.put_off(id, executor, task, with_short_message(outcome)) else { return };
         let Some(job) = self.jobs.get_mut(id) else { return };
-        let outcome = with_short_message(outcome);
         let counted_for = defect::counted_for(&job.graph, task);
         let (task, executor) = counted_for.as_ref().map_or((task, executor), |(task, executor)| (*task, executor));
         let live = job.graph.is_live(task, executor);

@@ -5,7 +5,11 @@
 //!              │                  └──the client went away──▶ left ──DoGet──▶ planned and run again
 //!              └──────────────── nobody asks in time ───────────┴──────────▶ its end is written
 //! ```
+//!
+//! Whether the last rows have reached the client is not known. One that asks again within `scheduler.client_gone_grace` after
+//! the end has the query run once more, at whichever scheduler it asks.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -14,7 +18,8 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
+use springald_core::compute::panicked;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{JobId, SchedulerId};
 use springald_core::telemetry::events::names;
@@ -127,7 +132,10 @@ impl Engine {
         let sender = builder.tx();
         // All of it moves in there, so that it is dropped when this ends, and not before.
         let run = async move {
-            let sent = end.unless_stopped(send(job, &sender)).await.and_then(|sent| sent);
+            // A panic would break the connection off, and the client would ask again and again.
+            let sending = AssertUnwindSafe(send(job, &sender)).catch_unwind();
+            let sent = end.unless_stopped(sending).await;
+            let sent = sent.and_then(|sent| sent.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
             match sent {
                 Ok(Some(rows)) => drop(end.with(Ok(rows))),
                 // The client has gone.

@@ -147,7 +147,14 @@ impl Engine {
     /// An engine that reaches others in its own way.
     pub(crate) fn with_peers(parts: EngineParts, peers: Arc<dyn Peers>) -> Self {
         let local = LocalJobs::new(parts.max_local_jobs, parts.result_retention, parts.client_gone_grace);
-        Self { parts, local: Arc::new(local), compute: OnceLock::new(), planning: OnceLock::new(), peers, refused: Refused::default() }
+        Self {
+            parts,
+            local: Arc::new(local),
+            compute: OnceLock::new(),
+            planning: OnceLock::new(),
+            peers,
+            refused: Refused::default(),
+        }
     }
 
     /// The cluster's name.
@@ -315,7 +322,7 @@ impl Engine {
         }
         if let Some(Watched { view, analyze }) = self.parts.dispatcher.watch(job.clone()).await? {
             if analyze {
-                return results::measured(&self.parts.dispatcher, job.clone(), view).await;
+                return results::measured(&self.parts.dispatcher, job.clone(), view, resume).await;
             }
             let source = (&self.parts.dispatcher, Arc::clone(&self.peers));
             return results::stream(source, job.clone(), view, resume).await;
@@ -334,6 +341,10 @@ impl Engine {
             Some((owner, revision)) if owner.scheduler_id != self.parts.scheduler.as_str() => {
                 self.results_elsewhere(job, &owner, revision, resume).await
             }
+            // Its last rows may be lost on their way.
+            None if record.local && self.has_just_ended(&record) => {
+                self.open_claimed(job, &record).await?.ok_or_else(|| passing(job))
+            }
             None if !records::needs_owner(&record) => {
                 Err(Error::not_found(format!("the result of job {job} was fetched already, or has expired")))
             }
@@ -341,12 +352,17 @@ impl Engine {
                 Some(record) => self.open_claimed(job, &record).await?.ok_or_else(|| passing(job)),
                 None => Err(passing(job)),
             },
-            Some(_) if record.local => self.open_claimed(job, &record).await?.ok_or_else(|| {
-                Error::not_found(format!("the result of job {job} is being fetched already, by another request"))
-            }),
+            // If it is fetched just now: by a client whose connection is broken, as this scheduler will find out.
+            Some(_) if record.local => self.open_claimed(job, &record).await?.ok_or_else(|| passing(job)),
             // Nobody's, on its way from one scheduler to another, or ours and about to be here.
             _ => Err(passing(job)),
         }
+    }
+
+    /// True if a job has succeeded so lately that its client may not have all of the result.
+    fn has_just_ended(&self, record: &JobRecord) -> bool {
+        let grace = i64::try_from(self.parts.client_gone_grace.as_micros()).unwrap_or(i64::MAX);
+        record.status() == JobStatus::Succeeded && records::now_micros() < record.ended_micros.saturating_add(grace)
     }
 
     /// Ends a job, wherever it runs. No error if it has ended.

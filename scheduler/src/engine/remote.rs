@@ -43,7 +43,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// While another scheduler is waited for, it is made sure this often that it still owns the job.
 const OWNER_CHECK: Duration = Duration::from_millis(500);
 const MESSAGE_LIMIT: usize = 64 << 20;
-const WINDOW: u32 = 8 << 20;
+/// Bytes that a peer may send on one stream before they are read.
+const STREAM_WINDOW: u32 = 8 << 20;
+/// Largest HTTP/2 window there is: the results of one connection must not wait for one that nobody reads at the moment.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A job's record may change while word is left to cancel it: it is tried again so often.
 const CANCEL_TRIES: u32 = 8;
 /// Peers come and go; past this many addresses the pool starts anew.
@@ -69,8 +72,8 @@ impl Channels {
                     .connect_timeout(CONNECT_TIMEOUT)
                     .http2_keep_alive_interval(KEEP_ALIVE)
                     .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                    .initial_stream_window_size(WINDOW)
-                    .initial_connection_window_size(WINDOW)
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
                     .tcp_nodelay(true);
                 let channel = endpoint.connect_lazy();
                 channels.insert(address.to_owned(), channel.clone());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use futures::StreamExt;
@@ -50,36 +49,31 @@ impl Opened {
     }
 }
 
-/// A client that reads a job's result. Dropped before [`finished`](Self::finished), the client went away.
-pub(super) struct Reader {
+/// A client that reads a job's result. Dropped before [`sent`](Self::sent), the client went away.
+struct Reader {
     dispatcher: Dispatcher,
     job: JobId,
+    owner_revision: u64,
     done: bool,
 }
 
 impl Reader {
-    pub(super) async fn new(dispatcher: &Dispatcher, job: JobId) -> Result<Self> {
-        dispatcher.result_reader(job.clone()).await?;
-        Ok(Self { dispatcher: dispatcher.clone(), job, done: false })
-    }
-
-    /// The client has all of it.
-    pub(super) async fn finished(mut self) -> Result<()> {
-        self.done = true;
-        self.dispatcher.result_fetched(self.job.clone()).await
+    async fn new(dispatcher: &Dispatcher, job: JobId) -> Result<Self> {
+        let owner_revision = dispatcher.result_reader(job.clone()).await?;
+        Ok(Self { dispatcher: dispatcher.clone(), job, owner_revision, done: false })
     }
 
     /// All of it is on its way to a client that will not say that it has arrived.
     async fn sent(mut self) -> Result<()> {
         self.done = true;
-        self.dispatcher.result_sent(self.job.clone()).await
+        self.dispatcher.result_sent(self.job.clone(), self.owner_revision).await
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         if !self.done {
-            self.dispatcher.result_abandoned(self.job.clone());
+            self.dispatcher.result_abandoned(self.job.clone(), self.owner_revision);
         }
     }
 }
@@ -93,26 +87,19 @@ pub(super) async fn stream(
     resume: &Resume,
 ) -> Result<Opened> {
     let reader = Reader::new(dispatcher, job.clone()).await?;
-    let mut source = Source { dispatcher: dispatcher.clone(), peers, job, rounds: 0 };
+    let mut source = Source { dispatcher: dispatcher.clone(), peers, job, resumes: resume.confirms, rounds: 0 };
     let (parts, first) = source.open_first(&mut view).await?;
     let version = version_of(&parts);
     let schema: SchemaRef = first.schema();
     let mut builder = RecordBatchReceiverStreamBuilder::new(schema, BATCHES_AHEAD);
     let sender = builder.tx();
-    let confirms = resume.confirms;
     builder.spawn(async move {
-        match source.send_all(parts, first, view, &sender).await {
-            // Not read to its end, or perhaps lost on its way: dropping the reader says so, and the result stays a while.
-            Ok(complete) if confirms || !complete => {}
-            // Should the connection break now, the client does not have it, and redeems the ticket again.
-            Ok(_) => reader.sent().await.map_err(DataFusionError::from)?,
-            Err(error) => {
-                let _ = sender.send(Err(error.into())).await;
-            }
+        if let Err(error) = source.send_all(parts, first, view, &sender).await {
+            let _ = sender.send(Err(error.into())).await;
         }
         Ok(())
     });
-    let stream = builder.build();
+    let stream = kept(builder.build(), reader, resume.confirms);
     let skip = if resume.version == version { resume.rows } else { 0 };
     Ok(Opened { stream: if skip == 0 { stream } else { without_first(skip, stream) }, version })
 }
@@ -122,6 +109,7 @@ pub(super) async fn measured(
     dispatcher: &Dispatcher,
     job: JobId,
     mut view: watch::Receiver<JobView>,
+    resume: &Resume,
 ) -> Result<Opened> {
     let reader = Reader::new(dispatcher, job.clone()).await?;
     ended(&mut view).await?;
@@ -130,8 +118,38 @@ pub(super) async fn measured(
     let rows = vec![("plan_with_metrics".to_owned(), analyzed(&record.stages, &metrics))];
     let batch = statement::explain_batch(rows)?;
     let stream = RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]));
-    reader.finished().await?;
-    Ok(Opened::once(Box::pin(stream)))
+    Ok(Opened::once(kept(Box::pin(stream), reader, resume.confirms)))
+}
+
+/// The stream, of a result that stays while somebody reads it: until the end was asked for, or the client went away. For a
+/// while it stays then, too: what was sent may be lost on its way, and a client that confirms says when it has all.
+fn kept(stream: SendableRecordBatchStream, reader: Reader, confirms: bool) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let batches = futures::stream::unfold((stream, Some(reader)), move |(mut stream, mut reader)| async move {
+        if let Some(batch) = stream.next().await {
+            if batch.is_err() {
+                reader = None;
+            }
+            return Some((batch, (stream, reader)));
+        }
+        let reader = reader.filter(|_| !confirms)?;
+        let error = reader.sent().await.err()?;
+        Some((Err(error.into()), (stream, None)))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+/// Waits until the job fails, or is another scheduler's.
+async fn failed(view: &mut watch::Receiver<JobView>) -> Error {
+    let error = match view.wait_for(|view| matches!(view, JobView::Failed(_))).await.as_deref() {
+        Ok(JobView::Failed(error)) => Some(error.clone()),
+        _ => None,
+    };
+    match error {
+        Some(error) => error,
+        // It has ended, and its result is read to its end.
+        None => std::future::pending().await,
+    }
 }
 
 /// The attempts that wrote the parts: attempts are never repeated at one executor, and what one wrote stays as it is.
@@ -166,6 +184,8 @@ struct Source {
     dispatcher: Dispatcher,
     peers: Arc<dyn Peers>,
     job: JobId,
+    /// The client goes on at another scheduler, at the row where it is.
+    resumes: bool,
     rounds: u32,
 }
 
@@ -183,14 +203,14 @@ impl Source {
         }
     }
 
-    /// False if the client has gone.
+    /// Ends early if the client has gone.
     async fn send_all(
         &mut self,
         mut parts: Parts,
         first: PartStream,
         mut view: watch::Receiver<JobView>,
         sender: &mpsc::Sender<datafusion::error::Result<datafusion::arrow::array::RecordBatch>>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let mut open = Some(first);
         let mut position = 0;
         while let Some(part) = parts.get(position) {
@@ -202,13 +222,19 @@ impl Source {
             let outcome = match stream {
                 Err(error) => Err(error),
                 Ok(mut stream) => loop {
-                    match stream.next().await {
+                    let next = tokio::select! {
+                        biased;
+                        // The job is another scheduler's: there, nobody knows of this client.
+                        error = failed(&mut view), if self.resumes => return Err(error),
+                        next = stream.next() => next,
+                    };
+                    match next {
                         None => break Ok(()),
                         Some(Err(error)) => break Err(error),
                         Some(Ok(batch)) => {
                             sent = true;
                             if sender.send(Ok(batch)).await.is_err() {
-                                return Ok(false);
+                                return Ok(());
                             }
                         }
                     }
@@ -236,7 +262,7 @@ impl Source {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Asks for a part to be made again.

@@ -1,6 +1,7 @@
 //! From SQL text to what is to be done about it.
 
 mod expansion;
+mod growth;
 mod limits;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(super) async fn parse(sql: &str, state: &SessionState) -> Result<LogicalPlan
     expansion::check(&statement)?;
     let plan = state.statement_to_plan(statement).await.map_err(|error| located(error, sql))?;
     limits::check_plan(&plan)?;
+    growth::check(&plan)?;
     Ok(plan)
 }
 

@@ -2,7 +2,10 @@
 //!
 //! gRPC clients refuse messages over a limit (16 MiB with ADBC's defaults, 4 MiB with others'). Rows differ in size,
 //! so a batch's share of bytes per row says little: what counts is the encoded size, and a batch over the limit is cut
-//! and encoded again. Only a single row can be larger.
+//! and encoded again. Only a single row can be larger. A batch whose rows share large values is cut before, too: in wire
+//! layout they share nothing, and it may not fit into memory.
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -14,6 +17,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use springald_core::error::{Error, Result};
 use tonic::Status;
 
+use super::unshared::cut;
 use super::wire::{to_wire, wire_schema};
 
 /// Largest encoded batch, in bytes, unless it is a single row.
@@ -37,14 +41,16 @@ pub(super) fn single(batch: RecordBatch) -> Messages {
 fn encode(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static) -> Messages {
     let mut encoder = Encoder::default();
     let first = FlightData::from(SchemaAsIpc::new(&schema, &encoder.options));
-    let rest = batches.map(move |batch| {
-        let messages = batch.and_then(|batch| encoder.encode(&to_wire(&batch, &schema)?));
-        match messages {
-            Ok(messages) => stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(Status::from(error))]),
-        }
-    });
-    stream::iter([Ok(first)]).chain(rest.flatten()).boxed()
+    let announced = Arc::clone(&schema);
+    let slices = batches.map(move |batch| cut(batch?, &announced, MAX_BATCH_BYTES));
+    // One slice after the other: what a batch becomes is never in memory as a whole.
+    let messages = one_by_one(slices).map(move |slice| encoder.encode(&to_wire(&slice?, &schema)?));
+    stream::iter([Ok(first)]).chain(one_by_one(messages).map_err(Status::from)).boxed()
+}
+
+/// The items of each list; the next list is asked for when they are gone.
+fn one_by_one<T>(lists: impl Stream<Item = Result<Vec<T>>>) -> impl Stream<Item = Result<T>> {
+    lists.map_ok(|items| stream::iter(items.into_iter().map(Ok::<T, Error>))).try_flatten()
 }
 
 struct Encoder {
@@ -102,10 +108,11 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use arrow::array::{Array, AsArray, Int64Array, StringArray};
+    use arrow::array::{
+        Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, StringArray, StringViewArray,
+    };
+    use arrow::datatypes::{Int32Type, Int64Type};
     use arrow_flight::decode::FlightRecordBatchStream;
     use arrow_flight::error::FlightError;
 
@@ -131,6 +138,34 @@ mod tests {
         let all = arrow::compute::concat_batches(&schema, &batches).expect("one batch");
         assert_eq!(all.column(1).as_string::<i32>(), &texts);
         assert_eq!(all.column(0).len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn given_rows_that_share_one_large_text_when_sent_then_no_message_is_over_the_limit_and_all_have_it() {
+        const ROWS: usize = 300;
+        let text = "x".repeat(100_000);
+        let one: ArrayRef = Arc::new(StringViewArray::from(vec![text.as_str()]));
+        let dictionary = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; ROWS]), Arc::clone(&one));
+        let views = arrow::compute::take(&one, &Int32Array::from(vec![0; ROWS]), None).expect("views");
+        for column in [views, Arc::new(dictionary)] {
+            let numbers = Int64Array::from_iter_values((0_i64..).take(ROWS));
+            let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers) as ArrayRef), ("t", column)]);
+            let messages: Vec<FlightData> = single(batch.expect("batch")).try_collect().await.expect("messages");
+            assert!(messages.iter().all(|message| message.data_body.len() <= MAX_BATCH_BYTES));
+            let (schema, batches) = decode(messages).await;
+            let all = arrow::compute::concat_batches(&schema, &batches).expect("one batch");
+            assert!(all.column(1).as_string::<i32>().iter().all(|value| value == Some(text.as_str())));
+            let numbers = all.column(0).as_primitive::<Int64Type>().values().iter().copied();
+            assert!(numbers.eq((0_i64..).take(ROWS)));
+        }
+    }
+
+    #[tokio::test]
+    async fn given_rows_of_ordinary_views_when_sent_then_they_are_one_message() {
+        let texts: Vec<String> = (0..8192).map(|row| format!("{row:0100}")).collect();
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(StringViewArray::from(texts)) as ArrayRef)]);
+        let messages: Vec<FlightData> = single(batch.expect("batch")).try_collect().await.expect("messages");
+        assert_eq!(messages.len(), 2, "the schema and the rows");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GetFlightInfo(sql) ─▶ Engine::submit ─▶ FlightInfo(schema, ticket = job id)
-//! DoGet(ticket)      ─▶ Engine::results ─▶ wire layouts ─▶ messages under clients' limits
+//! DoGet(ticket)      ─▶ Engine::results ─▶ slices ─▶ wire layouts ─▶ messages under clients' limits
 //! DoPut(update)      ─▶ submit, and wait for the end
 //! ```
 //!
@@ -17,10 +17,12 @@ mod encode;
 mod handles;
 mod info;
 mod metadata;
+mod parameters;
 mod requests;
 mod service;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unshared;
 mod wire;
 
 pub use calls::CountedCalls;

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
-use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{ActionCreatePreparedStatementResult, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use prost::Message;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{JobId, fingerprint};
@@ -99,26 +96,6 @@ fn encoded(schema: &Schema) -> Result<Bytes> {
     let options = arrow::ipc::writer::IpcWriteOptions::default();
     let message = IpcMessage::try_from(SchemaAsIpc::new(schema, &options));
     Ok(message.map_err(|error| Error::internal("a schema cannot be encoded").with_source(error))?.0)
-}
-
-/// Refuses parameters. Drivers also bind none, in a batch without columns or without rows: that is fine.
-pub(super) async fn refuse_parameters(stream: PeekableFlightDataStream) -> std::result::Result<(), Status> {
-    // Some clients send the command alone, in a message without data.
-    let messages = stream.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
-    let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| match error {
-            FlightError::Tonic(status) => *status,
-            other => Status::from(Error::invalid(format!("the parameters cannot be read: {other}"))),
-        })?;
-        if batch.num_rows() > 0 && batch.num_columns() > 0 {
-            return Err(Status::from(Error::unsupported(
-                "bound parameters are not supported yet: write the values into the SQL",
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Accepts anybody, and begins a session.

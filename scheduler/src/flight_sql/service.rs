@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::actions::{self, CANCELLED_BY_CLIENT};
 use super::encode::{self, Messages};
 use super::handles::{job_of_info, sql_of_prepared};
-use super::{info, metadata, requests};
+use super::{info, metadata, parameters, requests};
 use crate::engine::Engine;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -134,7 +134,7 @@ impl FlightSqlService for FlightSql {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         sql_of_prepared(&query.prepared_statement_handle)?;
-        requests::refuse_parameters(request.into_inner()).await?;
+        parameters::refuse(request.into_inner()).await?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
 
@@ -145,7 +145,7 @@ impl FlightSqlService for FlightSql {
     ) -> Result<i64, Status> {
         let sql = sql_of_prepared(&query.prepared_statement_handle)?;
         let (headers, _, stream) = request.into_parts();
-        requests::refuse_parameters(stream).await?;
+        parameters::refuse(stream).await?;
         requests::update(&self.engine, &sql, &headers).await
     }
 

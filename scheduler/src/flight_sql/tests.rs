@@ -238,6 +238,18 @@ async fn given_a_cancelled_query_its_result_says_so() {
 }
 
 #[tokio::test]
+async fn given_a_result_of_the_scheduler_itself_when_its_ticket_is_redeemed_again_soon_then_the_rows_come_again() {
+    let scheduler = scheduler().await;
+    let mut client = client(&scheduler).await;
+    let info = client.execute("SELECT a FROM (VALUES (1), (2)) AS t (a)".to_owned(), None).await.expect("info");
+    for _ in 0..3 {
+        let (_, batches) = fetch(&mut client, info.clone()).await.expect("result");
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    }
+    end(scheduler).await;
+}
+
+#[tokio::test]
 async fn given_tickets_and_actions_that_are_not_ours_they_are_refused() {
     let scheduler = scheduler().await;
     let mut client = client(&scheduler).await;

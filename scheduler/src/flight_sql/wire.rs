@@ -4,11 +4,17 @@
 //! drag along whole buffers of which a few rows are used. On the wire they are plain strings, bytes and values; names,
 //! nullability and metadata stay as they are.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, RecordBatch,
+    RecordBatchOptions, StructArray,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::{ArrowNativeType, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use springald_core::error::{Error, Result};
 
 /// The schema that clients see of results with `schema`.
@@ -72,18 +78,77 @@ fn to_wire_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
             field.data_type()
         )));
     }
-    // An exact change of layout: whatever would not fit is an error, not a NULL.
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, field.data_type(), &options).map_err(|error| {
+    plain(column, field.data_type()).map_err(|error| {
         Error::internal(format!("column {:?} of the result cannot be sent: {error}", field.name())).with_source(error)
     })
+}
+
+type Converted<T> = std::result::Result<T, ArrowError>;
+
+/// The array as `wire`, the [`wire_type`] of its own type. Only what its rows refer to is converted, so that a slice
+/// costs no more than its share: a slice of a list still has the items of the whole, and a dictionary the values of
+/// many batches.
+fn plain(array: &ArrayRef, wire: &DataType) -> Converted<ArrayRef> {
+    if array.data_type() == wire {
+        return Ok(Arc::clone(array));
+    }
+    match (array.data_type(), wire) {
+        (DataType::Dictionary(_, _), _) => {
+            let dictionary = array.as_any_dictionary();
+            plain(&take(dictionary.values().as_ref(), dictionary.keys(), None)?, wire)
+        }
+        (DataType::List(_), DataType::List(item)) => plain_list(array.as_list::<i32>(), item),
+        (DataType::LargeList(_), DataType::LargeList(item)) => plain_list(array.as_list::<i64>(), item),
+        (DataType::FixedSizeList(_, _), DataType::FixedSizeList(item, size)) => {
+            let lists = array.as_fixed_size_list();
+            let items = plain(lists.values(), item.data_type())?;
+            let (nulls, rows) = (lists.nulls().cloned(), lists.len());
+            Ok(Arc::new(FixedSizeListArray::try_new_with_length(Arc::clone(item), *size, items, nulls, rows)?))
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => Ok(Arc::new(plain_struct(array.as_struct(), fields)?)),
+        (DataType::Map(_, _), DataType::Map(entries, sorted)) => plain_map(array.as_map(), entries, *sorted),
+        _ => {
+            // An exact change of layout: whatever would not fit is an error, not a NULL.
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(array, wire, &options)
+        }
+    }
+}
+
+fn plain_list<O: OffsetSizeTrait>(lists: &GenericListArray<O>, item: &FieldRef) -> Converted<ArrayRef> {
+    let own = span(lists.value_offsets());
+    let items = plain(&lists.values().slice(own.start, own.len()), item.data_type())?;
+    let offsets = OffsetBuffer::<O>::from_lengths(lists.offsets().lengths());
+    Ok(Arc::new(GenericListArray::<O>::try_new(Arc::clone(item), offsets, items, lists.nulls().cloned())?))
+}
+
+fn plain_struct(structs: &StructArray, fields: &Fields) -> Converted<StructArray> {
+    let columns = structs.columns().iter().zip(fields).map(|(column, field)| plain(column, field.data_type()));
+    let columns = columns.collect::<Converted<Vec<_>>>()?;
+    StructArray::try_new_with_length(fields.clone(), columns, structs.nulls().cloned(), structs.len())
+}
+
+fn plain_map(maps: &MapArray, entries: &FieldRef, sorted: bool) -> Converted<ArrayRef> {
+    let DataType::Struct(fields) = entries.data_type() else {
+        return Err(ArrowError::SchemaError(format!("entries of a map are {}", entries.data_type())));
+    };
+    let own = span(maps.value_offsets());
+    let pairs = plain_struct(&maps.entries().slice(own.start, own.len()), fields)?;
+    let offsets = OffsetBuffer::from_lengths(maps.offsets().lengths());
+    Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, pairs, maps.nulls().cloned(), sorted)?))
+}
+
+/// What offsets refer to, from the first value to the last.
+pub(super) fn span<O: ArrowNativeType>(offsets: &[O]) -> Range<usize> {
+    let at = |offset: Option<&O>| offset.map_or(0, |offset| offset.as_usize());
+    at(offsets.first())..at(offsets.last())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, AsArray, DictionaryArray, Int64Array, ListArray, StringArray, StringViewArray};
-    use arrow::buffer::OffsetBuffer;
+    use arrow::array::{DictionaryArray, Int32Array, Int64Array, ListArray, StringArray, StringViewArray};
+    use arrow::compute::cast;
     use arrow::datatypes::Int32Type;
 
     fn sample() -> RecordBatch {
@@ -118,6 +183,45 @@ mod tests {
         assert_eq!(batch.schema().metadata(), schema.metadata());
         assert_eq!(wire.column(1).as_string::<i32>(), &StringArray::from(vec!["x", "y"]));
         assert_eq!(wire.column(2).as_list::<i32>().value(1).as_string::<i32>(), &StringArray::from(vec!["r"]));
+    }
+
+    /// Three rows of each nested layout, over views, some of them NULL.
+    fn nested() -> Vec<ArrayRef> {
+        let views: ArrayRef =
+            Arc::new(StringViewArray::from(vec![Some("a long text that is not inlined"), None, Some("x")]));
+        let item = Arc::new(Field::new("item", DataType::Utf8View, true));
+        let keys: ArrayRef = Arc::new(StringViewArray::from(vec!["k", "l", "m"]));
+        let pairs = Fields::from(vec![
+            Field::new("key", DataType::Utf8View, false),
+            Field::new("value", DataType::Utf8View, true),
+        ]);
+        let pairs = StructArray::new(pairs, vec![keys, Arc::clone(&views)], None);
+        let entries = Arc::new(Field::new("entries", pairs.data_type().clone(), false));
+        let dictionary =
+            DictionaryArray::<Int32Type>::new(Int32Array::from(vec![Some(2), None, Some(0)]), Arc::clone(&views));
+        let offsets = || OffsetBuffer::from_lengths([1, 0, 2]);
+        let wide = OffsetBuffer::from_lengths([0, 2, 1]);
+        let lists = ListArray::new(Arc::clone(&item), offsets(), Arc::clone(&views), None);
+        let items = Arc::new(Field::new("item", lists.data_type().clone(), true));
+        vec![
+            Arc::new(dictionary),
+            Arc::new(GenericListArray::<i64>::new(Arc::clone(&item), wide, Arc::clone(&views), None)),
+            Arc::new(FixedSizeListArray::new(item, 1, views, None)),
+            Arc::new(MapArray::new(entries, offsets(), pairs.clone(), None, false)),
+            Arc::new(pairs),
+            Arc::new(ListArray::new(items, offsets(), Arc::new(lists), None)),
+        ]
+    }
+
+    #[test]
+    fn given_nested_layouts_when_whole_or_sliced_then_they_are_converted_as_arrow_does_it() {
+        for column in nested() {
+            let wire = wire_type(column.data_type());
+            let expected = cast(&column, &wire).expect("cast");
+            assert_eq!(&plain(&column, &wire).expect("whole"), &expected);
+            let slice = plain(&column.slice(1, 2), &wire).expect("slice");
+            assert_eq!(&slice, &expected.slice(1, 2));
+        }
     }
 
     #[test]

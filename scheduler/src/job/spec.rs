@@ -53,6 +53,16 @@ impl StageSpec {
         let rows = if self.hashed { 0..self.output_partitions } else { self.slice(task) };
         rows.chain(self.output_partitions..self.output_partitions.saturating_add(self.key_partitions))
     }
+
+    /// Pieces that all tasks together write, each an output partition of one task.
+    pub fn pieces(&self) -> u64 {
+        let rows = if self.hashed {
+            u64::from(self.tasks()) * u64::from(self.output_partitions)
+        } else {
+            self.partitions.into()
+        };
+        rows + u64::from(self.tasks()) * u64::from(self.key_partitions)
+    }
 }
 
 /// Checks what came out of a planner or a store: stages numbered from 1 without a gap, inputs before readers, the last

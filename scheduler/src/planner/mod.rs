@@ -30,7 +30,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use springald_core::codec::encode_plan;
-use springald_core::error::Result;
+use springald_core::error::{Error, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
 use springald_core::telemetry::events::names;
@@ -40,6 +40,9 @@ use crate::job::StageSpec;
 
 pub use explain::{StageMetrics, analyzed, explained};
 pub use options::{ClusterShape, QueryOptions, WEIGHT, weight};
+
+/// Pieces that one stage may write.
+const MAX_PIECES: u64 = 2_000_000;
 
 /// A planned query.
 pub struct Planned {
@@ -91,6 +94,7 @@ pub async fn plan(
     if input.bytes > options.whole_limit(cluster) {
         let state = options.distributed(base, cluster, input.bytes);
         if let Some(stages) = distribute(logical, &state, options, &schema).await? {
+            stages.iter().try_for_each(|stage| check_pieces(&stage.spec))?;
             return Ok(Planned { schema, run: Run::Stages(stages) });
         }
     }
@@ -101,6 +105,20 @@ pub async fn plan(
             Ok(Planned { schema, run: Run::Local { plan: whole, context: whole_state.task_ctx() } })
         }
     }
+}
+
+/// Every piece takes some room at the executor that has it, and in each message that names it, though it may be empty.
+fn check_pieces(stage: &StageSpec) -> Result<()> {
+    if stage.pieces() <= MAX_PIECES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "stage {} would write {} pieces ({} tasks, {} partitions each), and may write {MAX_PIECES}: lower springald.partitions,          or read fewer tables in one UNION",
+        stage.id,
+        stage.pieces(),
+        stage.tasks(),
+        stage.output_partitions,
+    )))
 }
 
 /// Cuts the query into stages; `None` if it has operators that cannot be cut or sent.

@@ -220,3 +220,20 @@ fn given_a_plan_whose_operators_would_see_only_some_of_their_input_then_it_is_re
         assert_eq!(shape::check_partitions(&plan).is_ok(), fits, "{plan:?}");
     }
 }
+
+#[test]
+fn given_a_stage_of_too_many_pieces_then_it_is_refused_with_the_setting_to_lower() {
+    let stage = |tasks: u32| StageSpec {
+        id: StageId(1),
+        inputs: vec![],
+        partitions: tasks,
+        output_partitions: 512,
+        key_partitions: 0,
+        hashed: true,
+        whole: None,
+        indeterminate: false,
+    };
+    check_pieces(&stage(512)).expect("as in a large cluster");
+    let error = check_pieces(&stage(20 * 512)).expect_err("five million");
+    assert!(error.message().contains("springald.partitions"), "{error}");
+}

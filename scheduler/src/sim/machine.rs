@@ -19,7 +19,7 @@ use crate::store::{Change, LeaseId, Transaction};
 const LEASE_TTL: u64 = 3_000_000;
 /// Waits between two tries to reach a scheduler: the first, and the longest.
 const FIRST_WAIT: u64 = 50_000;
-const LONGEST_WAIT: u64 = 2_000_000;
+const LONGEST_WAIT: u64 = 1_000_000;
 /// An offer is said again at least this often, as a sign of life.
 const SIGN_OF_LIFE_EVERY: u64 = 500_000;
 /// How long the jobs of a scheduler that is gone keep what they hold.

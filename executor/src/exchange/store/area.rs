@@ -1,7 +1,8 @@
 //! Pieces on disk: one Arrow IPC stream (LZ4) per file, in [blocks](super::blocks) that are checked when they are read.
 //!
 //! Writing waits for the disk and belongs on a thread that may block. A file is deleted, and its bytes are given back, when the
-//! last reader or piece that refers to it is gone: freeing a piece while somebody reads it is safe.
+//! last reader or piece that refers to it is gone: freeing a piece while somebody reads it is safe. The directory of a job
+//! goes with its last file, and is made anew for the next one.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,11 +19,14 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use springald_core::error::Error;
 use springald_core::ids::JobId;
 use springald_core::telemetry::events::names;
 
 use super::ReadError;
 use super::blocks::{BlockReader, BlockWriter, Checksums};
+use super::patient::{Patient, means_lost, patiently};
 use crate::memory::SpillBudget;
 
 /// A reader of a spilled piece takes at most this many batches from disk at a time.
@@ -33,9 +37,15 @@ const BATCHES_PER_READ: usize = 4;
 pub(crate) struct SpillArea {
     dir: PathBuf,
     budget: Arc<SpillBudget>,
+    dirs: Directories,
     /// Makes file names unique: a piece can be spilled in several parts.
     next: AtomicU64,
 }
+
+/// The directories of jobs. The lock is held while one is made with a file in it, and while an empty one is deleted: none
+/// goes before its first file is there.
+#[derive(Clone, Debug, Default)]
+struct Directories(Arc<Mutex<()>>);
 
 /// A file with batches of one piece; deleted when dropped.
 #[derive(Debug)]
@@ -45,12 +55,13 @@ pub(crate) struct SpillFile {
     /// What must come back.
     sums: Arc<Checksums>,
     budget: Arc<SpillBudget>,
+    dirs: Directories,
 }
 
 impl SpillArea {
     /// Files go below `dir`, and count against `budget`.
     pub(crate) fn new(dir: PathBuf, budget: Arc<SpillBudget>) -> Self {
-        Self { dir, budget, next: AtomicU64::new(0) }
+        Self { dir, budget, dirs: Directories::default(), next: AtomicU64::new(0) }
     }
 
     /// Bytes on disk now.
@@ -69,20 +80,33 @@ impl SpillArea {
         let dir = self.dir.join(job.as_str());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = dir.join(format!("{name}-{number}.arrow"));
-        let written = std::fs::create_dir_all(&dir).and_then(|()| File::create(&path));
-        let output = written.map_err(|error| spill_error("making", &path, error))?;
+        let output = self.dirs.make_file(&dir, &path).map_err(|error| spill_error("making", &path, error))?;
         // From here on the file is deleted if anything fails.
-        let budget = Arc::clone(&self.budget);
-        let mut file = SpillFile { path, bytes: AtomicU64::new(0), sums: Arc::default(), budget };
+        let (budget, dirs) = (Arc::clone(&self.budget), self.dirs.clone());
+        let mut file = SpillFile { path, bytes: AtomicU64::new(0), sums: Arc::default(), budget, dirs };
         file.sums = Arc::new(file.fill(output, schema, batches)?);
         Ok(file)
     }
+}
 
-    /// Deletes the directory of a job that has ended. Files that are still read keep it; it goes with the process.
-    pub(crate) fn forget_job(&self, job: &JobId) {
-        // Not there: nothing of this job was spilled. Not empty: see above.
-        let _ = std::fs::remove_dir(self.dir.join(job.as_str()));
+impl Directories {
+    /// Makes the file at `path`, which is in `dir`, and `dir` too if it is not there.
+    fn make_file(&self, dir: &Path, path: &Path) -> io::Result<File> {
+        let _held = self.0.lock();
+        std::fs::create_dir_all(dir)?;
+        File::create(path).inspect_err(|_| delete_if_empty(dir))
     }
+
+    /// A file of `dir` has been deleted: the directory goes after the last one.
+    fn deleted_in(&self, dir: &Path) {
+        let _held = self.0.lock();
+        delete_if_empty(dir);
+    }
+}
+
+fn delete_if_empty(dir: &Path) {
+    // Not empty: other files are needed still. Not there: another thread was first, or the process ends.
+    let _ = std::fs::remove_dir(dir);
 }
 
 impl SpillFile {
@@ -122,13 +146,19 @@ impl SpillFile {
     /// What arrives at Arrow's reader is what its writer wrote: only the way there can fail.
     fn unreadable(&self, error: ArrowError) -> ReadError {
         match error {
-            ArrowError::IoError(_, error) => self.lost(error),
+            ArrowError::IoError(_, error) => self.failed(error),
             other => ReadError::Failed(other.into()),
         }
     }
 
-    fn lost(&self, error: io::Error) -> ReadError {
-        ReadError::Lost(format!("spilled data at {} is lost: {error}", self.path.display()))
+    /// What an error means that has not passed while the file was read patiently.
+    fn failed(&self, error: io::Error) -> ReadError {
+        let path = self.path.display();
+        if means_lost(&error) {
+            return ReadError::Lost(format!("spilled data at {path} is lost: {error}"));
+        }
+        let message = format!("reading spilled data of the exchange at {path}: {error}");
+        ReadError::Failed(Error::unavailable(message).with_source(error).into())
     }
 
     /// The file's batches, read on threads that may block, a few at a time and only when they are asked for.
@@ -149,6 +179,9 @@ impl Drop for SpillFile {
         {
             tracing::warn!(event = names::SPILL_FILE_KEPT, file = %self.path.display(), %error, "could not delete spilled data of the exchange");
         }
+        if let Some(dir) = self.path.parent() {
+            self.dirs.deleted_in(dir);
+        }
         self.budget.give_back(self.bytes());
     }
 }
@@ -157,7 +190,7 @@ impl Drop for SpillFile {
 enum Progress {
     Start(Arc<SpillFile>),
     /// The file is kept with the reader, so that it is not deleted before its end.
-    Reading(Box<StreamReader<BlockReader<File>>>, Arc<SpillFile>),
+    Reading(Box<StreamReader<BlockReader<Patient<File>>>>, Arc<SpillFile>),
 }
 
 impl Progress {
@@ -166,8 +199,8 @@ impl Progress {
         let (mut reader, file) = match self {
             Self::Reading(reader, file) => (reader, file),
             Self::Start(file) => {
-                let input = File::open(&file.path).map_err(|error| file.lost(error))?;
-                let blocks = BlockReader::new(input, Arc::clone(&file.sums));
+                let input = patiently(|| File::open(&file.path)).map_err(|error| file.failed(error))?;
+                let blocks = BlockReader::new(Patient(input), Arc::clone(&file.sums));
                 (Box::new(StreamReader::try_new(blocks, None).map_err(|error| file.unreadable(error))?), file)
             }
         };

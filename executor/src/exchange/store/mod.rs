@@ -6,14 +6,18 @@
 //! ```
 //!
 //! An absent piece was lost (or freed, or never finished); an empty one is there and has no batches. What cannot be read
-//! back from disk as it was written is lost, with all that its task wrote: tasks run again as a whole. All bytes in
-//! memory are reserved in the process's pool under the name [`CONSUMER`], and stay reserved while a reader holds them.
+//! back from disk as it was written is lost, with all that its task wrote: tasks run again as a whole. What only cannot be
+//! read at the moment (too many files are open) is not lost. All bytes in memory are reserved in the process's pool under
+//! the name [`CONSUMER`], and stay reserved while a reader holds them.
 
 mod area;
 mod blocks;
 #[cfg(test)]
 mod damage_tests;
+mod patient;
 mod piece;
+#[cfg(test)]
+mod release_tests;
 mod spilling;
 #[cfg(test)]
 mod tests;
@@ -61,7 +65,7 @@ pub(crate) enum ReadError {
     /// Its file is missing, cut short, or not what was written. The store has forgotten what the task wrote.
     #[error("{0}")]
     Lost(String),
-    /// Another reason, which is not the file.
+    /// Another reason, which is not the file: what the task wrote is still here.
     #[error(transparent)]
     Failed(#[from] DataFusionError),
 }
@@ -215,8 +219,7 @@ impl ExchangeStore {
         let mut state = self.0.state.lock();
         let Some(outputs) = state.outputs.get_mut(job) else { return };
         let freed = take(outputs);
-        let ended = outputs.is_empty();
-        if ended {
+        if outputs.is_empty() {
             state.outputs.remove(job);
         }
         let pieces = freed.iter().flat_map(|output| output.pieces.values());
@@ -226,16 +229,9 @@ impl ExchangeStore {
         if freed.iter().all(|output| output.spilled == 0) {
             return;
         }
-        let (shared, job) = (Arc::clone(&self.0), job.clone());
-        let delete = move || {
-            drop(dropped);
-            if ended {
-                shared.area.forget_job(&job);
-            }
-        };
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(delete)),
-            Err(_) => delete(),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(dropped))),
+            Err(_) => drop(dropped),
         }
     }
 

@@ -120,16 +120,28 @@ impl Piece {
         self.count_anew();
     }
 
-    /// The batches to spill: the first run of batches in memory. The piece counts as spilling from now on, until
+    /// True if a reader holds some of the batches in memory: spilled now, these would give no memory back.
+    pub(super) fn is_held(&self) -> bool {
+        self.parts.iter().filter_map(resident).any(is_held)
+    }
+
+    /// The batches to spill: the first run of batches in memory, as far as no reader holds them. `None` if that is
+    /// nothing, or if what stays keeps their buffers alive. Else the piece counts as spilling from now on, until
     /// [`end_spill`](Self::end_spill) or [`undo_spill`](Self::undo_spill) with the same range.
-    pub(super) fn begin_spill(&mut self) -> (Range<usize>, Vec<Arc<Resident>>) {
-        let start = self.parts.iter().position(|part| matches!(part, Part::Memory(_))).unwrap_or(self.parts.len());
-        let run: Vec<_> = self.parts.iter().skip(start).map_while(resident).cloned().collect();
-        let bytes: usize = run.iter().map(|batch| batch.bytes).sum();
+    pub(super) fn begin_spill(&mut self) -> Option<(Range<usize>, Vec<Arc<Resident>>)> {
+        let start = self.parts.iter().position(|part| matches!(part, Part::Memory(_)))?;
+        let run: Vec<_> = self.parts.iter().skip(start).map_while(resident).collect();
+        let free = run.iter().position(|batch| is_held(batch)).unwrap_or(run.len());
+        let (leaving, staying) = run.split_at(free);
+        if leaving.is_empty() || keep_alive(staying, leaving) {
+            return None;
+        }
+        let leaving: Vec<_> = leaving.iter().copied().cloned().collect();
+        let bytes: usize = leaving.iter().map(|batch| batch.bytes).sum();
         self.resident -= bytes;
         self.spilling = true;
         self.count_anew();
-        (start..start + run.len(), run)
+        Some((start..start + leaving.len(), leaving))
     }
 
     /// Puts `file` in the place of the batches at `range`; returns them, to be dropped outside of any lock. Batches
@@ -157,6 +169,24 @@ fn resident(part: &Part) -> Option<&Arc<Resident>> {
         Part::Memory(batch) => Some(batch),
         Part::Disk(_) => None,
     }
+}
+
+/// The store itself holds each batch once. Asked under the store's lock, without which no reader comes: one may only go.
+fn is_held(batch: &Arc<Resident>) -> bool {
+    Arc::strong_count(batch) > 1
+}
+
+/// True if some bytes that `leaving` was counted with stay with `staying`: buffers that they share count with the first.
+fn keep_alive(staying: &[&Arc<Resident>], leaving: &[&Arc<Resident>]) -> bool {
+    if staying.is_empty() {
+        return false;
+    }
+    let mut counter = RecordBatchMemoryCounter::new();
+    for batch in staying {
+        counter.count_batch(&batch.batch);
+    }
+    let counted: usize = leaving.iter().map(|batch| batch.bytes).sum();
+    leaving.iter().map(|batch| counter.count_batch(&batch.batch)).sum::<usize>() < counted
 }
 
 /// A piece as a reader sees it.

@@ -40,7 +40,7 @@ fn files(dir: &Path) -> usize {
     entries.map_or(0, |entries| entries.count())
 }
 
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not come true");
@@ -143,7 +143,7 @@ async fn given_operators_that_hold_the_pool_when_written_then_batches_go_to_disk
 }
 
 /// Bytes of what the pieces do hold in memory.
-fn in_memory(store: &ExchangeStore) -> usize {
+pub(super) fn in_memory(store: &ExchangeStore) -> usize {
     let state = store.0.state.lock();
     let of_piece = |entry: &Entry| {
         let mut counter = RecordBatchMemoryCounter::new();

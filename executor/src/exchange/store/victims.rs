@@ -2,7 +2,8 @@
 //!
 //! Every piece is read about once, and readers go through partitions in ascending order. So the coldest pieces are
 //! those that were read already (they wait for being freed), then those of the highest partitions (they are read
-//! last), and among these the oldest.
+//! last), and among these the oldest. Pieces that somebody reads at the moment are passed over
+//! (see [spilling](super::spilling)).
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

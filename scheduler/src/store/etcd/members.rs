@@ -40,8 +40,11 @@ impl Members {
         *self.turn.borrow()
     }
 
-    /// The member whose turn it was does not answer: it is the next one's, unless somebody has said so before.
+    /// The member whose turn it was does not answer: it is the next one's, if there is one, and nobody has said so before.
     pub(super) fn pass(&self, turn: Turn) {
+        if self.channels.len() == 1 {
+            return;
+        }
         self.turn.send_if_modified(|now| {
             let passes = *now == turn;
             if passes {

@@ -92,7 +92,8 @@ impl EtcdOptions {
     fn to_endpoint(&self, endpoint: &str, tls: Option<&TlsOptions>) -> Result<Endpoint> {
         let name = without_secrets(endpoint);
         let wrong = |error: transport::Error| {
-            Error::invalid(format!("etcd URL {name:?}: {}; check it, and the TLS files", chain(&error))).with_source(error)
+            Error::invalid(format!("etcd URL {name:?}: {}; check it, and the TLS files", chain(&error)))
+                .with_source(error)
         };
         let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(wrong)?;
         let endpoint = match tls {
