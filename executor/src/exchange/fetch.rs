@@ -21,7 +21,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use springald_core::error::{ERROR_CODE_HEADER, Error, ErrorCode, InputLost};
+use springald_core::error::{Error, ErrorCode, InputLost};
 use springald_core::ids::{ExecutorId, JobId, StageId, TaskId};
 use springald_core::telemetry::events::names;
 use springald_core::telemetry::trace::{self, Finished, SpanContext};
@@ -87,8 +87,7 @@ impl Drop for Queued {
 }
 
 impl Fetch {
-    /// Starts fetching; the stream ends with an error that holds [`InputLost`] where a piece cannot be had, and with
-    /// [`ErrorCode::Unavailable`] where the peer has it and cannot read it at the moment.
+    /// Starts fetching; the stream ends with an error that holds [`InputLost`] where a piece cannot be had.
     pub(super) fn start(self, context: FetchContext) -> BoxStream<'static, Result<RecordBatch>> {
         let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
         let task = SpawnedTask::spawn(self.run(context, sender));
@@ -182,7 +181,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// The error for the reading operator: lost input, unless the data itself cannot be read, or only not now.
+    /// The error for the reading operator: lost input, unless the data itself cannot be read.
     fn failed(&self, failure: FlightError) -> DataFusionError {
         let status = match failure {
             FlightError::Tonic(status) if status.code() != Code::OutOfRange => status,
@@ -199,10 +198,6 @@ impl Fetch {
                 return Error::internal(message).into();
             }
         };
-        if is_there_still(&status) {
-            let (executor, said) = (&self.executor, status.message());
-            return Error::unavailable(format!("executor {executor} cannot read at the moment: {said}")).into();
-        }
         let named = status.metadata().get(LOST_TASK_HEADER).and_then(|value| value.to_str().ok());
         let lost = named.and_then(|name| self.pieces.iter().find(|(task, _)| task.to_string() == name));
         let Some((task, _)) = lost.or_else(|| self.pieces.first()) else {
@@ -213,55 +208,11 @@ impl Fetch {
     }
 }
 
-/// True if there was no connection, or it broke: what a peer says of itself has no cause on this side. Also true of what a
-/// peer cannot read at the moment.
+/// True if there was no connection, or it broke: what a peer says of itself has no cause on this side.
 fn is_connections(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
-/// True if the peer itself says that it cannot read now what it has. Of connections nobody says this.
-fn is_there_still(status: &Status) -> bool {
-    let code = status.metadata().get(ERROR_CODE_HEADER).and_then(|code| code.to_str().ok());
-    code == Some(ErrorCode::Unavailable.as_str())
-}
-
 fn broken_off(error: tokio::task::JoinError) -> DataFusionError {
     DataFusionError::Execution(format!("a fetch from a peer was broken off: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use springald_core::error::find_source;
-    use springald_proto::control::FailureClass;
-
-    use super::*;
-    use crate::failure::failed;
-
-    fn fetch() -> Fetch {
-        let task = TaskId { stage: StageId(1), task: 2, attempt: 0 };
-        Fetch {
-            executor: "peer".parse().expect("valid"),
-            address: "peer:1".to_owned(),
-            job: "job".parse().expect("valid"),
-            stage: StageId(1),
-            pieces: vec![(task, vec![0])],
-            reader: None,
-        }
-    }
-
-    #[test]
-    fn given_a_peer_that_cannot_read_at_the_moment_when_its_fetch_fails_then_that_may_pass_and_nothing_is_lost() {
-        let status = Status::from(Error::unavailable("too many open files"));
-        let error = fetch().failed(status.into());
-        assert!(find_source::<InputLost>(&error).is_none(), "{error}");
-        let failed = failed(error);
-        assert_eq!((failed.class(), failed.lost), (FailureClass::Transient, None));
-        assert!(failed.message.contains("too many open files"), "{}", failed.message);
-    }
-
-    #[test]
-    fn given_a_connection_that_breaks_when_its_fetch_fails_then_what_was_fetched_is_lost() {
-        let error = fetch().failed(Status::unavailable("connection refused").into());
-        assert_eq!(failed(error).class(), FailureClass::InputLost);
-    }
 }

@@ -15,7 +15,7 @@ use super::encode::MAX_MESSAGE_BYTES;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that answers no ping for this long is gone: one that was stopped or cut off must not hold up who reads from it.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent peer is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Most connections that are kept. They are a cache: past this all are forgotten (fetches under way go on).

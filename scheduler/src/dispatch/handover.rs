@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use springald_core::ids::{ExecutorId, JobId, TaskId};
 use springald_core::telemetry::events::names;
@@ -16,17 +17,23 @@ use super::Command;
 use super::actor::Actor;
 use super::journal::Entry;
 use super::wire::{parse_key, task_key};
+use crate::clock;
 use crate::job::{Event, Status};
 use crate::metrics::springald_scheduler as metrics;
 
 /// Outputs that one executor takes over at a time.
 const AT_ONCE: usize = 4;
+/// An output that could not be handed over is not asked for again at once: an earlier try may still be under way.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// An output on its way to another executor.
 struct Underway {
     from: ExecutorId,
     to: ExecutorId,
     /// The stream on which it was asked: on another one it does not answer.
     stream: u64,
+    /// When it has said that it cannot.
+    refused: Option<Instant>,
 }
 
 /// The outputs that are on their way.
@@ -45,9 +52,10 @@ impl Actor {
     ///
     /// They are waited for however long it takes: one that hangs is lost, and `executor.drain_deadline` ends it all.
     pub(super) fn hand_over(&mut self) {
-        let (jobs, peers) = (&self.jobs, &self.peers);
+        let (jobs, peers, now) = (&self.jobs, &self.peers, clock::now());
         self.moves.0.retain(|(job, task), way| {
-            let there = peers.get(&way.to).is_some_and(|peer| peer.stream == way.stream);
+            let there = peers.get(&way.to).is_some_and(|peer| peer.stream == way.stream)
+                && way.refused.is_none_or(|at| now.saturating_duration_since(at) < PAUSE);
             there && jobs.get(job).is_some_and(|job| job.graph.holds(*task, &way.from))
         });
         'all: for from in self.peers.draining() {
@@ -61,7 +69,7 @@ impl Actor {
             for (job, task) in outputs {
                 let Some(to) = self.taker() else { break 'all };
                 let Some(stream) = self.ask_to_take(&job, task, &from, &to) else { continue };
-                self.moves.0.insert((job, task), Underway { from: from.clone(), to, stream });
+                self.moves.0.insert((job, task), Underway { from: from.clone(), to, stream, refused: None });
             }
         }
         let jobs: Vec<JobId> =
@@ -102,13 +110,16 @@ impl Actor {
         if self.jobs.get(&id).is_none_or(|job| job.owner_revision != moved.owner_revision) {
             return;
         }
-        let from = way.map_or_else(|| to.clone(), |way| way.from);
+        let from = way.as_ref().map_or_else(|| to.clone(), |way| way.from.clone());
         let wanted = from != *to && self.jobs.get(&id).is_some_and(|job| job.graph.outputs_at(&from).contains(&task));
         if !moved.error.is_empty() {
             if wanted {
                 tracing::warn!(event = names::OUTPUT_MOVE_FAILED, job_id = %id, stage_id = task.stage.0, task_id = task.task,
                     attempt = task.attempt, executor_id = %to, error = moved.error,
                     "an output could not be handed over");
+            }
+            if let Some(way) = way {
+                self.moves.0.insert(asked, Underway { refused: Some(clock::now()), ..way });
             }
             return;
         }

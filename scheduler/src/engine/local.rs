@@ -115,7 +115,7 @@ impl Engine {
         let planned = async {
             let entry = self.parts.store.get(&records::job_key(&end.id)).await?;
             let entry = entry.ok_or_else(|| Error::not_found(format!("the record of job {} has expired", end.id)))?;
-            self.plan_again(&records::decode(&entry)?).await
+            self.plan_again(records::decode(&entry)?).await
         };
         match planned.await {
             Ok(job) => self.run_local(end, job),

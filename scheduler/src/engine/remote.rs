@@ -44,7 +44,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const OWNER_CHECK: Duration = Duration::from_millis(500);
 const MESSAGE_LIMIT: usize = 64 << 20;
 /// Bytes that a peer may send on one stream before they are read.
-const STREAM_WINDOW: u32 = 8 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
 /// Largest HTTP/2 window there is: the results of one connection must not wait for one that nobody reads at the moment.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A job's record may change while word is left to cancel it: it is tried again so often.

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use datafusion::execution::session_state::SessionState;
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::{ExecutorId, JobId};
+use springald_core::settings::QuerySettings;
 use springald_core::telemetry::events::names;
 use springald_proto::records::{ExecutorRecord, JobRecord, OutcomeBatch, OwnerRecord, RecordedOutcome};
 
@@ -17,7 +19,7 @@ use super::statement::{self, Prepared};
 use super::{Engine, stored};
 use crate::clock;
 use crate::dispatch::{AdoptedJob, NewJob};
-use crate::planner::{self, PlannedStage, QueryOptions, Run};
+use crate::planner::{self, ClusterShape, PlannedStage, QueryOptions, Run};
 use crate::records;
 use crate::store::{Committed, Condition, Entry, Transaction};
 
@@ -210,25 +212,34 @@ impl Engine {
     }
 
     /// Plans a job that a scheduler runs itself, again.
-    pub(super) async fn plan_again(&self, record: &JobRecord) -> Result<LocalJob> {
-        let settings = record.settings.clone().into_iter().collect();
-        let options = QueryOptions::new(&self.parts.query, &settings)?;
+    pub(super) async fn plan_again(&self, record: JobRecord) -> Result<LocalJob> {
+        let (query, base) = (self.parts.query.clone(), self.parts.base.clone());
         let cluster = self.parts.dispatcher.cluster_shape();
-        let state = options.whole(&self.parts.base, cluster);
-        let changed = || Error::unavailable("the tables have changed since the query was planned; run it again");
-        let (logical, analyze) = match statement::classify(statement::parse(&record.sql, &state).await?)? {
-            Prepared::Query(logical) => (logical, false),
-            Prepared::Analyze(logical) => (logical, true),
-            Prepared::Explain(logical) => {
-                let planned = planner::plan(&logical, &state, &options, cluster).await?;
-                let rows = planner::explained(&logical, &planned);
-                return Ok(LocalJob::Batches(statement::explain_batch(rows)?));
-            }
-            Prepared::Done => return Err(changed()),
-        };
-        match planner::plan(&logical, &state, &options, cluster).await?.run {
-            Run::Local { plan, context } => Ok(LocalJob::Plan { plan, context, analyze }),
-            Run::Stages(_) => Err(changed()),
+        self.on_planning_threads(async move { plan_again(&record, (&query, &base), cluster).await }).await?
+    }
+}
+
+async fn plan_again(
+    record: &JobRecord,
+    (query, base): (&QuerySettings, &SessionState),
+    cluster: ClusterShape,
+) -> Result<LocalJob> {
+    let settings = record.settings.clone().into_iter().collect();
+    let options = QueryOptions::new(query, &settings)?;
+    let state = options.whole(base, cluster);
+    let changed = || Error::unavailable("the tables have changed since the query was planned; run it again");
+    let (logical, analyze) = match statement::classify(statement::parse(&record.sql, &state).await?)? {
+        Prepared::Query(logical) => (logical, false),
+        Prepared::Analyze(logical) => (logical, true),
+        Prepared::Explain(logical) => {
+            let planned = planner::plan(&logical, &state, &options, cluster).await?;
+            let rows = planner::explained(&logical, &planned);
+            return Ok(LocalJob::Batches(statement::explain_batch(rows)?));
         }
+        Prepared::Done => return Err(changed()),
+    };
+    match planner::plan(&logical, &state, &options, cluster).await?.run {
+        Run::Local { plan, context } => Ok(LocalJob::Plan { plan, context, analyze }),
+        Run::Stages(_) => Err(changed()),
     }
 }

@@ -41,8 +41,9 @@ use crate::job::StageSpec;
 pub use explain::{StageMetrics, analyzed, explained};
 pub use options::{ClusterShape, QueryOptions, WEIGHT, weight};
 
-/// Pieces that one stage may write.
-const MAX_PIECES: u64 = 2_000_000;
+/// Pieces that one stage may write, for each slot of the cluster, and in a small cluster.
+const PIECES_PER_SLOT: u64 = 16_384;
+const PIECES_AT_LEAST: u64 = 2_000_000;
 
 /// A planned query.
 pub struct Planned {
@@ -94,7 +95,7 @@ pub async fn plan(
     if input.bytes > options.whole_limit(cluster) {
         let state = options.distributed(base, cluster, input.bytes);
         if let Some(stages) = distribute(logical, &state, options, &schema).await? {
-            stages.iter().try_for_each(|stage| check_pieces(&stage.spec))?;
+            stages.iter().try_for_each(|stage| check_pieces(&stage.spec, cluster))?;
             return Ok(Planned { schema, run: Run::Stages(stages) });
         }
     }
@@ -108,12 +109,14 @@ pub async fn plan(
 }
 
 /// Every piece takes some room at the executor that has it, and in each message that names it, though it may be empty.
-fn check_pieces(stage: &StageSpec) -> Result<()> {
-    if stage.pieces() <= MAX_PIECES {
+fn check_pieces(stage: &StageSpec, cluster: ClusterShape) -> Result<()> {
+    let most = PIECES_AT_LEAST.max(PIECES_PER_SLOT * u64::from(cluster.total_slots));
+    if stage.pieces() <= most {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "stage {} would write {} pieces ({} tasks, {} partitions each), and may write {MAX_PIECES}: lower springald.partitions,          or read fewer tables in one UNION",
+        "stage {} would write {} pieces ({} tasks, {} partitions each), and may write {most}: lower springald.partitions, \
+         or read fewer tables in one UNION",
         stage.id,
         stage.pieces(),
         stage.tasks(),

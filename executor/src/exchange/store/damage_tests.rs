@@ -134,23 +134,3 @@ async fn given_a_spilled_file_when_damaged_anyhow_then_it_is_lost_input_and_the_
         assert_eq!(find_source::<InputLost>(&again).map(|lost| lost.task), Some(task(1, 0)), "{damage:?}");
     }
 }
-
-#[tokio::test]
-async fn given_a_spilled_file_when_it_cannot_be_read_at_the_moment_then_that_may_pass_and_the_store_keeps_it() {
-    let (fixture, path) = with_one_file().await;
-    let aside = path.with_extension("aside");
-    fs::rename(&path, &aside).expect("moved");
-    // Can be opened, and not be read: for another reason than that something is missing.
-    fs::create_dir(&path).expect("made");
-    let (batches, failure) = read(&fixture).await;
-    let failure = failure.expect("it is noticed");
-    assert!(batches.is_empty() && find_source::<InputLost>(&failure).is_none(), "{failure}");
-    assert_eq!(crate::failure::failed(failure).class(), control::FailureClass::Transient);
-    assert_eq!(fixture.store.finished(&job()).len(), 2);
-
-    fs::remove_dir(&path).expect("deleted");
-    fs::rename(&aside, &path).expect("moved back");
-    let (batches, failure) = read(&fixture).await;
-    assert!(failure.is_none(), "{failure:?}");
-    assert_eq!(batches, (0..BATCHES).map(batch).collect::<Vec<_>>());
-}

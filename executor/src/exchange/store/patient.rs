@@ -6,13 +6,16 @@ use std::time::Duration;
 /// Waits before the system is asked again: long enough for others to close some files, and much less than making an
 /// output again takes.
 const WAITS: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(25), Duration::from_millis(100)];
-/// `EIO`, which has no [`io::ErrorKind`]: the disk cannot read it.
-const DISK_ERROR: i32 = 5;
+/// `ENFILE` and `EMFILE`, which have no [`io::ErrorKind`]: too many open files, in the system or in the process.
+const TOO_MANY_FILES: [i32; 2] = [23, 24];
 
-/// True if an error that stayed means that the file cannot be had as it was written. All else (too many open files, no
-/// memory) says something of the process, and nothing of the file.
+/// True if an error that stayed means that the file cannot be had as it was written. Only of what is known to say something of
+/// the process, and nothing of the file, is the contrary believed.
 pub(super) fn means_lost(error: &io::Error) -> bool {
-    is_final(error) || error.raw_os_error() == Some(DISK_ERROR)
+    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
+    let of_the_process = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock)
+        || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
+    !of_the_process
 }
 
 /// True if the file is not there, or has something else in it: asked again, the system would say the same.
@@ -46,6 +49,8 @@ mod tests {
     use super::*;
 
     const NOT_FOUND: i32 = 2;
+    const DISK_ERROR: i32 = 5;
+    const NO_PERMISSION: i32 = 13;
     const TOO_MANY_OPEN_FILES: i32 = 24;
 
     /// Fails with these errors of the system, the last one first, and reads then.
@@ -75,15 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn given_errors_that_stay_when_classified_then_only_those_of_the_file_and_the_disk_mean_that_it_is_lost() {
+    fn given_errors_that_stay_when_classified_then_all_but_those_of_the_process_mean_that_it_is_lost() {
         for kind in [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof] {
             assert!(means_lost(&io::Error::from(kind)), "{kind}");
         }
-        for code in [NOT_FOUND, DISK_ERROR] {
+        for code in [NOT_FOUND, DISK_ERROR, NO_PERMISSION] {
             assert!(means_lost(&io::Error::from_raw_os_error(code)), "{code}");
         }
-        // Interrupted, no memory, no permission, too many open files of the machine and of the process.
-        for code in [4, 12, 13, 23, TOO_MANY_OPEN_FILES] {
+        // Interrupted, try again, no memory, too many open files of the machine and of the process.
+        for code in [4, 11, 12, 23, TOO_MANY_OPEN_FILES] {
             assert!(!means_lost(&io::Error::from_raw_os_error(code)), "{code}");
         }
     }
