@@ -307,9 +307,7 @@ impl Engine {
     async fn explained(&self, job: &JobId, error: Error) -> Error {
         let Ok(Some(entry)) = self.parts.store.get(&records::job_key(job)).await else { return error };
         let Ok(record) = records::decode::<JobRecord>(&entry) else { return error };
-        let base = self.parts.base.clone();
-        let parsed = self.on_planning_threads(async move { statement::parse(&record.sql, &base).await }).await;
-        match parsed.and_then(|parsed| parsed) {
+        match statement::parse(&record.sql, &self.parts.base).await {
             Ok(plan) => {
                 let tables = Catalog::tables_of(&plan);
                 self.parts.catalog.explain_failure(error, &tables, &self.parts.base).await
