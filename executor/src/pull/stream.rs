@@ -52,7 +52,7 @@ pub(super) struct ControlStream {
 
 impl ControlStream {
     /// Connects to the control service at `address` (`host:port`) and says `hello`. The stream breaks when nothing is heard
-    /// for the time of a lease: what the scheduler runs is another's by then.
+    /// for a lease and a third: what the scheduler runs is another's by then.
     pub(super) async fn open(address: &str, hello: Hello, lease_ttl: Duration) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Error::invalid(format!("{address:?} is not an address")).with_source(error))?

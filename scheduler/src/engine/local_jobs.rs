@@ -114,10 +114,10 @@ impl LocalJobs {
         }
     }
 
-    /// Takes a job that is not here; `None` if it is.
+    /// Takes a job that is not here. `None` if it is, or if there are too many: whoever asks may ask again.
     pub(super) fn claim(&self, id: &JobId, deadline: Option<Instant>) -> Option<Run> {
         let mut jobs = self.jobs.lock();
-        if jobs.contains_key(id) {
+        if jobs.contains_key(id) || jobs.len() >= self.limit {
             return None;
         }
         let run = Run::until(deadline);
@@ -211,6 +211,7 @@ mod tests {
         assert!(jobs.take(&id).is_some(), "it waits");
         let error = jobs.put(JobId::generate(), job(), None).expect_err("too many: the first one runs");
         assert_eq!(error.code(), ErrorCode::ResourcesExhausted);
+        assert!(jobs.claim(&JobId::generate(), None).is_none(), "nor is one taken that is to run again");
         jobs.remove(&id);
         jobs.put(JobId::generate(), job(), None).expect("room again");
     }
