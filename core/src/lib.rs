@@ -4,7 +4,6 @@
 //! Knows nothing of how jobs are scheduled or where tasks run.
 #![forbid(unsafe_code)]
 
-pub mod ballista;
 pub mod codec;
 pub mod compute;
 pub mod error;

@@ -26,7 +26,7 @@ use datafusion::execution::SendableRecordBatchStream;
 
 pub use filter::RuntimeFilterExec;
 pub use keys::{KeyHashes, is_key_hashes, key_hash_schema};
-pub use reader::ExchangeReaderExec;
+pub use reader::{ExchangeKind, ExchangeReaderExec};
 pub use writer::ExchangeWriterExec;
 
 use crate::ids::StageId;
@@ -42,6 +42,15 @@ pub trait ExchangeInput: Send + Sync + 'static {
         schema: datafusion::arrow::datatypes::SchemaRef,
         partitions: std::ops::Range<usize>,
     ) -> datafusion::error::Result<SendableRecordBatchStream>;
+
+    /// The batches of one output partition, as one stream per task of `stage`, each in the order in which that task wrote
+    /// them. Fails like [`read`](Self::read).
+    fn read_runs(
+        &self,
+        stage: StageId,
+        schema: datafusion::arrow::datatypes::SchemaRef,
+        partition: usize,
+    ) -> datafusion::error::Result<Vec<SendableRecordBatchStream>>;
 }
 
 /// The extension under which a task's [`ExchangeInput`] is found.
