@@ -108,12 +108,19 @@ fn decode_reader(
         .map_err(|error| internal_datafusion_err!("an exchange's schema cannot be decoded: {error}"))?;
     let schema: datafusion::arrow::datatypes::Schema = (&encoded).try_into()?;
     let partitioning = decode_partitioning(&reader.partitioning, &schema, context, converter)?;
+    let schema = Arc::new(schema);
+    let statistics = Arc::new(datafusion::common::Statistics::new_unknown(&schema));
+    let properties = datafusion::physical_plan::PlanProperties::new(
+        datafusion::physical_expr::EquivalenceProperties::new(schema), partitioning,
+        datafusion::physical_plan::execution_plan::EmissionType::Incremental,
+        datafusion::physical_plan::execution_plan::Boundedness::Bounded);
+    let kind = if reader.broadcast { crate::exchange::ExchangeKind::Gather } else { crate::exchange::ExchangeKind::Passthrough };
     Ok(Arc::new(ExchangeReaderExec::new(
         StageId(reader.stage),
-        Arc::new(schema),
-        partitioning,
+        kind,
         reader.broadcast,
         reader.input_partitions as usize,
+        Arc::new(properties), statistics,
     )))
 }
 

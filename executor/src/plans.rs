@@ -8,11 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::config::ConfigOptions;
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
@@ -20,7 +17,7 @@ use springald_core::codec::decode_plan;
 use springald_core::error::{Error, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::{JobId, StageId};
-use springald_core::telemetry::events::names;
+use springald_core::plan_session::{PlanSession, config_of};
 use springald_proto::control;
 
 use crate::exchange::input::Locations;
@@ -57,7 +54,7 @@ impl StagePlan {
 
 /// The plans of all stages that have tasks here.
 pub(crate) struct Plans {
-    session: SessionState,
+    session: PlanSession,
     stages: Mutex<HashMap<JobId, HashMap<StageId, Arc<Stage>>>>,
 }
 
@@ -78,8 +75,7 @@ struct Instance {
 impl Plans {
     /// No plans yet; those to come run in `runtime`, with all of DataFusion's functions.
     pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
-        let session = SessionStateBuilder::new().with_runtime_env(runtime).with_default_features().build();
-        Self { session, stages: Mutex::default() }
+        Self { session: PlanSession::new(runtime), stages: Mutex::default() }
     }
 
     /// Keeps the plan of a stage. The same plan again (after a reconnect) changes nothing.
@@ -153,11 +149,11 @@ impl Plans {
 
     /// A context with DataFusion's functions and the process's runtime, and with `config`.
     pub(crate) fn context(&self, config: SessionConfig) -> TaskContext {
-        TaskContext::from(&self.session).with_session_config(config)
+        self.session.context(config)
     }
 
     fn decode(&self, stage: &Stage) -> Result<StagePlan> {
-        let config = session_config(&stage.settings);
+        let config = config_of(&stage.settings)?;
         let root = decode_plan(&stage.bytes, &self.context(config.clone()))?;
         let Some(writer) = root.downcast_ref::<ExchangeWriterExec>().cloned() else {
             return Err(Error::internal(format!("the plan's root is {}, not an exchange writer", root.name())));
@@ -167,30 +163,13 @@ impl Plans {
     }
 }
 
-/// `settings` over DataFusion's defaults. A setting that this version does not know is left out: the scheduler may
-/// be newer.
-fn session_config(settings: &HashMap<String, String>) -> SessionConfig {
-    let mut options = ConfigOptions::new();
-    for (key, value) in settings {
-        if let Err(error) = options.set(key, value) {
-            let error = DataFusionError::strip_backtrace(&error);
-            tracing::warn!(
-                event = names::PLAN_SETTING_IGNORED,
-                setting = key,
-                value,
-                error,
-                "a setting of the plan is left out"
-            );
-        }
-    }
-    SessionConfig::from(options)
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Schema;
+    use datafusion::config::ConfigOptions;
     use datafusion::physical_plan::empty::EmptyExec;
     use springald_core::codec::encode_plan;
+    use springald_core::plan_session::settings_of;
 
     use super::*;
 
@@ -200,7 +179,8 @@ mod tests {
         let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())).with_partitions(3));
         let plan = encode_plan(Arc::new(ExchangeWriterExec::new(input, None))).expect("encodes");
         let (job, stage, inputs): (JobId, _, _) = ("j".parse().expect("valid"), StageId(1), Arc::default());
-        plans.keep(&job, stage, control::StagePlan { plan, ..control::StagePlan::default() });
+        let settings = settings_of(&ConfigOptions::new()).expect("can be sent");
+        plans.keep(&job, stage, control::StagePlan { plan, settings });
         let claim = |partition: u32| plans.claim(&job, stage, &[partition], &inputs).expect("an instance");
 
         let first = claim(0);

@@ -301,12 +301,12 @@ pub(crate) fn is_cancelled(error: &DataFusionError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::time::Duration;
 
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use datafusion::catalog::memory::MemorySourceConfig;
     use datafusion::common::{JoinType, NullEquality};
+    use datafusion::config::ConfigOptions;
     use datafusion::physical_expr::PhysicalExpr;
     use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
     use datafusion::physical_plan::Partitioning;
@@ -314,6 +314,7 @@ mod tests {
     use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
     use springald_core::codec::encode_plan;
     use springald_core::ids::StageId;
+    use springald_core::plan_session::settings_of;
 
     use super::*;
     use crate::testing::fixture;
@@ -355,7 +356,8 @@ mod tests {
         let runner = fixture(64 << 20, 32 << 20, 1 << 30).runner;
         let job: JobId = "job".parse().expect("valid");
         let plan = encode_plan(Arc::new(ExchangeWriterExec::new(plan, None))).expect("it can be sent");
-        runner.plans.keep(&job, StageId(1), control::StagePlan { plan, settings: HashMap::new() });
+        let settings = settings_of(&ConfigOptions::new()).expect("can be sent");
+        runner.plans.keep(&job, StageId(1), control::StagePlan { plan, settings });
         let spec = TaskSpec {
             job,
             task: TaskId { stage: StageId(1), task: 0, attempt: 0 },

@@ -14,6 +14,11 @@ pub(crate) mod springald_scheduler {
     /// Time from a statement's request to its plan.
     #[ctor = HistogramBuilder { buckets: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0] }]
     pub fn query_planning_seconds() -> Histogram;
+    /// Plans that were not cut into stages and run in one task, by cause: indivisible (an operator does not allow it),
+    /// check (the stages are not what was planned: a defect).
+    pub fn plans_not_cut_total(cause: &'static str) -> Counter;
+    /// Plans that were refused because they cannot be encoded for executors, or do not arrive there as they are.
+    pub fn plans_refused_total() -> Counter;
     /// Time from a query's plan to the start of its first task.
     #[ctor = HistogramBuilder { buckets: &[0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0] }]
     pub fn query_queue_seconds() -> Histogram;

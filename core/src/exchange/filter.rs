@@ -58,6 +58,11 @@ impl RuntimeFilterExec {
         Self::new(Arc::clone(&self.input), self.columns.clone(), stage, self.partition)
     }
 
+    /// The plan whose rows are filtered.
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
     /// The stage whose keys are kept.
     pub fn stage(&self) -> StageId {
         self.stage

@@ -152,14 +152,32 @@ impl TaskInput {
 /// Pieces at one peer: its id, its address, and what to fetch.
 type RemotePieces<'a> = BTreeMap<(&'a ExecutorId, &'a str), Vec<(TaskId, Vec<u32>)>>;
 
-impl ExchangeInput for TaskInput {
-    fn read(&self, stage: StageId, schema: SchemaRef, partitions: Range<usize>) -> Result<SendableRecordBatchStream> {
+impl TaskInput {
+    fn locations_of(&self, stage: StageId) -> Result<&[Location]> {
         let locations = self.locations.0.get(&stage).ok_or_else(|| {
             Error::internal(format!(
                 "a task of job {} came without the locations of its input, stage {stage}",
                 self.job
             ))
         })?;
+        Ok(locations)
+    }
+
+    /// Starts to fetch these pieces of `stage` from another executor.
+    fn fetch(
+        &self,
+        stage: StageId,
+        (executor, address): (&ExecutorId, &str),
+        pieces: Vec<(TaskId, Vec<u32>)>,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let (executor, address, job) = (executor.clone(), address.to_owned(), self.job.clone());
+        Fetch { executor, address, job, stage, pieces, reader: self.span }.start(self.reader.fetch.clone())
+    }
+}
+
+impl ExchangeInput for TaskInput {
+    fn read(&self, stage: StageId, schema: SchemaRef, partitions: Range<usize>) -> Result<SendableRecordBatchStream> {
+        let locations = self.locations_of(stage)?;
         let mut local = vec![];
         let mut remote = RemotePieces::new();
         for location in locations {
@@ -176,19 +194,40 @@ impl ExchangeInput for TaskInput {
             }
         }
         // Remote first: they are on their way while local batches are read.
-        let fetches: Vec<_> = remote
-            .into_iter()
-            .map(|((executor, address), pieces)| {
-                let (executor, address, job) = (executor.clone(), address.to_owned(), self.job.clone());
-                Fetch { executor, address, job, stage, pieces, reader: self.span }.start(self.reader.fetch.clone())
-            })
-            .collect();
+        let fetches: Vec<_> = remote.into_iter().map(|(peer, pieces)| self.fetch(stage, peer, pieces)).collect();
         let local = self.local(local);
         let batches = match fetches.is_empty() {
             true => local,
             false => futures::stream::select(futures::stream::select_all(fetches), local).boxed(),
         };
-        // Batches in memory are always ready: without this a task would never let go of its thread.
-        Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
+        Ok(cooperative(schema, batches))
     }
+
+    fn read_runs(
+        &self,
+        stage: StageId,
+        schema: SchemaRef,
+        partition: usize,
+    ) -> Result<Vec<SendableRecordBatchStream>> {
+        let wanted = |location: &&Location| location.partitions.iter().any(|own| *own as usize == partition);
+        let locations = self.locations_of(stage)?.iter().filter(wanted);
+        let runs = locations.map(|location| {
+            let run = if location.executor == self.reader.executor {
+                self.local(vec![(location.task, partition as u32)])
+            } else {
+                let peer = (&location.executor, location.address.as_str());
+                self.fetch(stage, peer, vec![(location.task, vec![partition as u32])])
+            };
+            cooperative(SchemaRef::clone(&schema), run)
+        });
+        Ok(runs.collect())
+    }
+}
+
+/// Batches in memory are always ready: without this a task would never let go of its thread.
+fn cooperative(
+    schema: SchemaRef,
+    batches: impl futures::Stream<Item = Result<RecordBatch>> + Send + 'static,
+) -> SendableRecordBatchStream {
+    make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
 }

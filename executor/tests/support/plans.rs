@@ -1,17 +1,19 @@
 //! Stage plans, made by DataFusion and cut by hand.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+use datafusion::common::Statistics;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use springald_core::codec::encode_plan;
-use springald_core::exchange::{ExchangeReaderExec, ExchangeWriterExec};
+use springald_core::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterExec};
 use springald_core::ids::StageId;
+use springald_core::plan_session::settings_of;
 use springald_proto::control;
 
 /// Partitions of the table, and of every exchange.
@@ -54,11 +56,10 @@ pub fn cut(plan: Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
     let cut = |node: Arc<dyn ExecutionPlan>| {
         let Some(repartition) = node.downcast_ref::<RepartitionExec>() else { return Ok(Transformed::no(node)) };
         let (input, partitioning) = (repartition.input(), repartition.partitioning());
-        let input_schema = input.schema();
         stages.push(Arc::new(ExchangeWriterExec::new(Arc::clone(input), Some(partitioning.clone()))));
         let stage = StageId(stages.len() as u32);
-        let count = partitioning.partition_count();
-        let reader = ExchangeReaderExec::new(stage, input_schema, partitioning.clone(), false, count);
+        let kind = ExchangeKind::Repartition { preserve_order: repartition.preserve_order() };
+        let reader = reader(stage, kind, partitioning.partition_count(), &node);
         Ok(Transformed::yes(Arc::new(reader) as Arc<dyn ExecutionPlan>))
     };
     let last = plan.transform_up(cut).data().expect("cuts");
@@ -74,16 +75,20 @@ pub fn as_it_is(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
 /// A stage that reads `stage`, whose output is like that of `like`, partition by partition and changes nothing.
 pub fn copy_of(stage: u32, like: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     let count = like.output_partitioning().partition_count();
-    let partitioning = Partitioning::UnknownPartitioning(count);
-    as_it_is(Arc::new(ExchangeReaderExec::new(StageId(stage), like.schema(), partitioning, false, count)))
+    as_it_is(Arc::new(reader(StageId(stage), ExchangeKind::Passthrough, count, like)))
+}
+
+/// A reader of `stage` that stands for `plan`.
+fn reader(stage: StageId, kind: ExchangeKind, count: usize, plan: &Arc<dyn ExecutionPlan>) -> ExchangeReaderExec {
+    let statistics = Arc::new(Statistics::new_unknown(&plan.schema()));
+    ExchangeReaderExec::new(stage, kind, false, count, Arc::clone(plan.properties()), statistics)
 }
 
 /// The plan as it is launched.
 pub fn encoded(plan: &Arc<dyn ExecutionPlan>) -> Option<control::StagePlan> {
-    let settings = HashMap::from([
-        ("datafusion.execution.batch_size".to_owned(), "1000".to_owned()),
-        ("datafusion.no_such_setting".to_owned(), "1".to_owned()),
-    ]);
+    let mut options = ConfigOptions::new();
+    options.execution.batch_size = 1000;
+    let settings = settings_of(&options).expect("can be sent");
     Some(control::StagePlan { plan: encode_plan(Arc::clone(plan)).expect("encodes"), settings })
 }
 

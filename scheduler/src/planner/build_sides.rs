@@ -14,15 +14,15 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use springald_core::exchange::{ExchangeReaderExec, ExchangeWriterExec};
+use springald_core::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterExec};
 use springald_core::ids::StageId;
 
-use super::ballista::CutStage;
+use super::cut::{CutStage, inputs_of, new_stage};
 use super::merge::numbered;
 use super::runtime_filters::is_opportunity;
-use super::shape;
-use crate::job::{InputSpec, StageSpec};
+use super::{shape, subqueries};
 
 /// Gives build sides that select groups stages of their own.
 pub(super) fn split(stages: Vec<CutStage>) -> Result<Vec<CutStage>> {
@@ -34,13 +34,8 @@ pub(super) fn split(stages: Vec<CutStage>) -> Result<Vec<CutStage>> {
         if stage.spec.whole.is_none() {
             let plan = Arc::clone(stage.writer.input());
             let plan = plan.transform_up(|node| take_out(node, &mut next, &mut apart)).data()?;
-            let mut known = stage.spec.inputs;
-            known.extend(apart.iter().map(|new: &CutStage| InputSpec { stage: new.spec.id, broadcast: false }));
-            stage.spec.inputs = inputs_of(&plan, &known);
+            stage.spec.inputs = inputs_of(&plan);
             stage.writer = stage.writer.with_input(plan);
-            for new in &mut apart {
-                new.spec.inputs = inputs_of(new.writer.input(), &known);
-            }
         }
         for new in apart {
             all.insert(position_after_inputs(&all, &new), new);
@@ -60,23 +55,18 @@ fn take_out(
     if *join.partition_mode() != PartitionMode::Partitioned || !selects_groups(join.left()) || !is_opportunity(join) {
         return Ok(Transformed::no(node));
     }
+    // The values of scalar subqueries are there for the operators of this stage only.
+    if subqueries::are_read_in(join.left()) {
+        return Ok(Transformed::no(node));
+    }
     let (build, probe) = (Arc::clone(join.left()), Arc::clone(join.right()));
-    let partitioning = build.output_partitioning().clone();
-    let count = partitioning.partition_count();
+    let count = build.output_partitioning().partition_count();
     let id = StageId(*next);
     *next += 1;
-    let reader = ExchangeReaderExec::new(id, build.schema(), partitioning, false, count);
-    let spec = StageSpec {
-        id,
-        inputs: vec![],
-        partitions: count as u32,
-        output_partitions: count as u32,
-        key_partitions: 0,
-        hashed: false,
-        whole: shape::shares_state_across_partitions(&build).then_some(count as u32),
-        indeterminate: shape::is_indeterminate(&build),
-    };
-    apart.push(CutStage { spec, writer: ExchangeWriterExec::new(build, None) });
+    let statistics = StatisticsContext::new().compute(build.as_ref(), &StatisticsArgs::new())?;
+    let (properties, kind) = (Arc::clone(build.properties()), ExchangeKind::Passthrough);
+    let reader = ExchangeReaderExec::new(id, kind, false, count, properties, statistics);
+    apart.push(new_stage(id, ExchangeWriterExec::new(build, None), false));
     replace_children_if_necessary(node, vec![Arc::new(reader), probe]).map(Transformed::yes)
 }
 
@@ -85,12 +75,6 @@ fn selects_groups(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let filters = shape::count(plan, &|node| node.is::<FilterExec>());
     let groups = shape::count(plan, &|node| node.is::<AggregateExec>());
     filters > 0 && groups > 0
-}
-
-/// The stages that a plan reads, of those that are known.
-fn inputs_of(plan: &Arc<dyn ExecutionPlan>, known: &[InputSpec]) -> Vec<InputSpec> {
-    let read = |input: &&InputSpec| shape::count(plan, &|node| reads(node, input.stage)) > 0;
-    known.iter().filter(read).copied().collect()
 }
 
 fn reads(node: &Arc<dyn ExecutionPlan>, stage: StageId) -> bool {

@@ -17,7 +17,11 @@ pub fn explained(logical: &LogicalPlan, planned: &Planned) -> Vec<(String, Strin
             let text = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
             ("local_plan".to_owned(), format!("runs in the scheduler\n{text}"))
         }
-        Run::Stages(stages) => ("distributed_plan".to_owned(), stages.iter().map(stage_text).collect()),
+        Run::Stages(stages) => {
+            let reason = planned.not_cut.as_ref().map(|reason| format!("Runs in one task: {reason}\n"));
+            let text = reason.into_iter().chain(stages.iter().map(stage_text)).collect();
+            ("distributed_plan".to_owned(), text)
+        }
     };
     vec![("logical_plan".to_owned(), logical.display_indent().to_string()), run]
 }

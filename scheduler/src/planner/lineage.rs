@@ -12,6 +12,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::joins::utils::build_join_schema;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use springald_core::exchange::RuntimeFilterExec;
 
 /// The position of a plain column.
@@ -27,7 +28,7 @@ pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Vec<(
         return vec![];
     }
     let of_first = |columns: Option<Vec<usize>>| columns.map(|columns| (0, columns)).into_iter().collect();
-    if plan.is::<CooperativeExec>() || plan.is::<RuntimeFilterExec>() {
+    if plan.is::<CooperativeExec>() || plan.is::<RuntimeFilterExec>() || plan.is::<ScalarSubqueryExec>() {
         return vec![(0, columns.to_vec())];
     }
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {

@@ -10,16 +10,17 @@ use bytes::Bytes;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_err};
 use datafusion::physical_plan::ExecutionPlan;
-use springald_core::codec::encode_plan;
 use springald_core::exchange::{ExchangeReaderExec, RuntimeFilterExec};
 use springald_core::ids::StageId;
 
-use super::ballista::CutStage;
-use crate::job::{InputSpec, StageSpec};
+use super::cut::{CutStage, inputs_of};
+use crate::job::StageSpec;
 
-/// The stages without those that equal an earlier one, numbered anew, with their encoded plans. Fails where an operator
-/// cannot be encoded.
-pub(super) fn encoded(stages: Vec<CutStage>) -> Result<Vec<(CutStage, Bytes)>> {
+/// The stages without those that equal an earlier one, numbered anew, with their plans as `encode` encodes them.
+pub(super) fn encoded(
+    stages: Vec<CutStage>,
+    encode: &dyn Fn(&Arc<dyn ExecutionPlan>) -> Result<Bytes>,
+) -> Result<Vec<(CutStage, Bytes)>> {
     let last = stages.last().map(|stage| stage.spec.id);
     // The new number of each stage so far.
     let mut numbers: Vec<StageId> = Vec::with_capacity(stages.len());
@@ -32,7 +33,8 @@ pub(super) fn encoded(stages: Vec<CutStage>) -> Result<Vec<(CutStage, Bytes)>> {
             false => (id.0 as usize).checked_sub(1).and_then(|position| numbers.get(position)).copied(),
         };
         let stage = renumber(stage, &number)?;
-        let bytes = encode_plan(Arc::new(stage.writer.clone()))?;
+        let writer: Arc<dyn ExecutionPlan> = Arc::new(stage.writer.clone());
+        let bytes = encode(&writer)?;
         let may_be_shared = !stage.spec.indeterminate && Some(old) != last;
         if may_be_shared && let Some(same) = known.get(&bytes) {
             numbers.push(*same);
@@ -72,15 +74,7 @@ fn renumber(stage: CutStage, number: &dyn Fn(StageId) -> Option<StageId>) -> Res
         Ok(Transformed::no(node))
     };
     let plan = Arc::clone(stage.writer.input()).transform_up(renumber).data()?;
-    // Each stage once; one that is read in both ways is not only broadcast.
-    let mut inputs: Vec<InputSpec> = Vec::with_capacity(stage.spec.inputs.len());
-    for input in &stage.spec.inputs {
-        let read = new(input.stage)?;
-        match inputs.iter_mut().find(|known| known.stage == read) {
-            Some(known) => known.broadcast &= input.broadcast,
-            None => inputs.push(InputSpec { stage: read, ..*input }),
-        }
-    }
     let id = new(stage.spec.id)?;
-    Ok(CutStage { spec: StageSpec { id, inputs, ..stage.spec }, writer: stage.writer.with_input(plan) })
+    let spec = StageSpec { id, inputs: inputs_of(&plan), ..stage.spec };
+    Ok(CutStage { spec, writer: stage.writer.with_input(plan), ..stage })
 }

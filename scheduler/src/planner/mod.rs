@@ -4,38 +4,46 @@
 //!   SQL ─▶ logical plan ─▶ physical plan for one executor
 //!                            │ reads nothing stored ─────────────▶ Local: the scheduler runs it
 //!                            │ small, or cannot be cut ──────────▶ one stage, one task, all of an executor's slots
-//!                            └ else: physical plan for many ─cut─▶ stages joined by exchanges
+//!                            └ else: physical plan for many ─cut─▶ stages joined by exchanges ─check─▶
 //! ```
 //!
 //! Decides where a query runs; knows nothing of jobs, executors by name, or the store.
 
-mod ballista;
 mod build_sides;
-mod decided;
+mod checks;
+mod cut;
 mod estimate;
 mod explain;
+mod join_modes;
 mod lineage;
 mod merge;
+mod operators;
 mod options;
 mod runtime_filters;
 mod shape;
+mod subqueries;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
-use springald_core::codec::encode_plan;
-use springald_core::error::{Error, Result};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use springald_core::codec::{decode_plan, encode_plan};
+use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
+use springald_core::plan_diff::difference;
+use springald_core::plan_session::{PlanSession, config_of, settings_of};
 use springald_core::telemetry::events::names;
 use springald_proto::control::StagePlan;
 
+use self::cut::{CutError, CutStage, new_stage};
+use crate::metrics::springald_scheduler as metrics;
 use crate::job::StageSpec;
 
 pub use explain::{StageMetrics, analyzed, explained};
@@ -51,6 +59,8 @@ pub struct Planned {
     pub schema: SchemaRef,
     /// How it runs.
     pub run: Run,
+    /// Why it runs in one task although it is not small.
+    pub not_cut: Option<String>,
 }
 
 /// How a query runs.
@@ -77,8 +87,11 @@ pub struct PlannedStage {
     pub text: String,
 }
 
-/// Plans a query. `state` makes sessions for the two ways of running: see [`QueryOptions::whole`] and
+/// Plans a query. `base` makes sessions for the two ways of running: see [`QueryOptions::whole`] and
 /// [`QueryOptions::distributed`].
+///
+/// # Errors
+/// Those of planning; and where an operator cannot be encoded for executors, with its name.
 pub async fn plan(
     logical: &LogicalPlan,
     base: &SessionState,
@@ -86,26 +99,49 @@ pub async fn plan(
     cluster: ClusterShape,
 ) -> Result<Planned> {
     let whole_state = options.whole(base, cluster);
-    let whole = whole_state.create_physical_plan(logical).await?;
+    // The two sessions differ in settings of physical planning only.
+    let logical = whole_state.optimize(logical)?;
+    let whole = physical_plan(&logical, &whole_state).await?;
     let schema = whole.schema();
     let input = estimate::input_of(&whole);
     if !input.stored {
-        return Ok(Planned { schema, run: Run::Local { plan: whole, context: whole_state.task_ctx() } });
+        let run = Run::Local { plan: whole, context: whole_state.task_ctx() };
+        return Ok(Planned { schema, run, not_cut: None });
     }
+    let mut not_cut = None;
     if input.bytes > options.whole_limit(cluster) {
         let state = options.distributed(base, cluster, input.bytes);
-        if let Some(stages) = distribute(logical, &state, options, &schema).await? {
-            stages.iter().try_for_each(|stage| check_pieces(&stage.spec, cluster))?;
-            return Ok(Planned { schema, run: Run::Stages(stages) });
+        let physical = physical_plan(&logical, &state).await?;
+        match distribute(&physical, &schema, &state, options)? {
+            Ok(stages) => {
+                stages.iter().try_for_each(|stage| check_pieces(&stage.spec, cluster))?;
+                return Ok(Planned { schema, run: Run::Stages(stages), not_cut: None });
+            }
+            Err(error) => not_cut = Some(report_not_cut(&error)),
         }
     }
-    match whole_stage(Arc::clone(&whole), &whole_state, cluster) {
-        Ok(stage) => Ok(Planned { schema, run: Run::Stages(vec![stage]) }),
-        Err(error) => {
-            tracing::debug!(event = names::PLAN_KEPT_LOCAL, %error, "the plan cannot be sent to an executor; the scheduler runs it");
-            Ok(Planned { schema, run: Run::Local { plan: whole, context: whole_state.task_ctx() } })
+    let (whole, bytes) = encode(vec![whole_stage(whole, cluster)], &whole_state)?;
+    let run = Run::Stages(planned_stages(whole, bytes, &whole_state)?);
+    Ok(Planned { schema, run, not_cut })
+}
+
+async fn physical_plan(logical: &LogicalPlan, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(state.query_planner().create_physical_plan(logical, state).await?)
+}
+
+fn report_not_cut(error: &CutError) -> String {
+    let reason = error.to_string();
+    match error {
+        CutError::Indivisible(_) => {
+            metrics::plans_not_cut_total("indivisible").inc();
+            tracing::debug!(event = names::PLANNER_FALLBACK_SINGLE_TASK, error = reason, "the plan is not cut");
+        }
+        CutError::Failed(_) => {
+            metrics::plans_not_cut_total("check").inc();
+            tracing::warn!(event = names::PLANNER_FALLBACK_SINGLE_TASK, error = reason, "the plan is not cut: a check failed");
         }
     }
+    reason
 }
 
 /// Every piece takes some room at the executor that has it, and in each message that names it, though it may be empty.
@@ -124,57 +160,82 @@ fn check_pieces(stage: &StageSpec, cluster: ClusterShape) -> Result<()> {
     )))
 }
 
-/// Cuts the query into stages; `None` if it has operators that cannot be cut or sent.
-async fn distribute(
-    logical: &LogicalPlan,
+/// Cuts a plan into stages and checks that they are the plan. The inner error says why it is not cut.
+///
+/// # Errors
+/// A stage cannot be encoded for executors.
+fn distribute(
+    physical: &Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
     state: &SessionState,
     options: &QueryOptions,
-    schema: &SchemaRef,
-) -> Result<Option<Vec<PlannedStage>>> {
-    let physical = state.create_physical_plan(logical).await?;
-    if shape::cannot_be_cut(&physical) || physical.schema() != *schema {
-        return Ok(None);
+) -> Result<Result<Vec<PlannedStage>, CutError>> {
+    if physical.schema() != *schema {
+        let reason = "planned for many partitions, its result has another schema".to_owned();
+        return Ok(Err(CutError::Indivisible(reason)));
     }
-    let mut cut = match ballista::cut(physical, state.config_options(), options.broadcast_bytes) {
-        Ok(cut) => cut,
-        Err(error) => {
-            tracing::debug!(event = names::PLAN_KEPT_WHOLE, %error, "the plan cannot be cut into stages; it runs whole");
-            return Ok(None);
-        }
+    let stages = match cut_into_stages(physical, options) {
+        Ok(stages) => stages,
+        Err(error) => return Ok(Err(error)),
     };
-    if options.runtime_filters {
-        cut = runtime_filters::add(build_sides::split(cut)?)?;
+    let (stages, bytes) = encode(stages, state)?;
+    let checked = checks::check_requirements(&stages, state.config_options())
+        .and_then(|()| checks::check_assembled(&stages, physical));
+    match checked {
+        Ok(()) => planned_stages(stages, bytes, state).map(Ok),
+        Err(error) => Ok(Err(error.into())),
     }
-    let settings = options::changed_settings(state);
-    let Ok(encoded) = merge::encoded(cut) else { return Ok(None) };
-    let planned = encoded.into_iter().map(|(stage, plan)| PlannedStage {
+}
+
+fn cut_into_stages(physical: &Arc<dyn ExecutionPlan>, options: &QueryOptions) -> Result<Vec<CutStage>, CutError> {
+    let stages = cut::cut(physical)?;
+    match options.runtime_filters {
+        true => Ok(runtime_filters::add(build_sides::split(stages)?)?),
+        false => Ok(stages),
+    }
+}
+
+/// The whole query as one stage with one task.
+fn whole_stage(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> CutStage {
+    let mut stage = new_stage(StageId(1), ExchangeWriterExec::new(plan, None), false);
+    stage.spec.whole = Some(cluster.largest_slots);
+    stage
+}
+
+/// Encodes stages, those that are equal once. What would not arrive at executors as it is, is refused.
+fn encode(stages: Vec<CutStage>, state: &SessionState) -> Result<(Vec<CutStage>, Vec<Bytes>)> {
+    let context = SESSION.context(config_of(&settings_of(state.config_options())?)?);
+    let encode = |plan: &Arc<dyn ExecutionPlan>| encode_checked(plan, &context).map_err(refused);
+    Ok(merge::encoded(stages, &encode)?.into_iter().unzip())
+}
+
+fn planned_stages(stages: Vec<CutStage>, bytes: Vec<Bytes>, state: &SessionState) -> Result<Vec<PlannedStage>> {
+    let settings = settings_of(state.config_options())?;
+    let planned = stages.into_iter().zip(bytes).map(|(stage, plan)| PlannedStage {
         spec: stage.spec,
         plan: StagePlan { plan, settings: settings.clone() },
         text: displayable(&stage.writer).indent(false).to_string(),
     });
-    Ok(Some(planned.collect()))
+    Ok(planned.collect())
 }
 
-/// The whole query as one stage with one task.
-fn whole_stage(
-    plan: Arc<dyn ExecutionPlan>,
-    state: &SessionState,
-    cluster: ClusterShape,
-) -> datafusion::common::Result<PlannedStage> {
-    let partitions = plan.output_partitioning().partition_count() as u32;
-    let indeterminate = shape::is_indeterminate(&plan);
-    let writer: Arc<dyn ExecutionPlan> = Arc::new(ExchangeWriterExec::new(plan, None));
-    let text = displayable(writer.as_ref()).indent(false).to_string();
-    let spec = StageSpec {
-        id: StageId(1),
-        inputs: vec![],
-        partitions,
-        output_partitions: partitions,
-        key_partitions: 0,
-        hashed: false,
-        whole: Some(cluster.largest_slots),
-        indeterminate,
-    };
-    let plan = StagePlan { plan: encode_plan(writer)?, settings: options::changed_settings(state) };
-    Ok(PlannedStage { spec, plan, text })
+/// Encodes a stage's plan, decodes it like an executor, and fails unless the two are equal.
+fn encode_checked(plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> datafusion::common::Result<Bytes> {
+    let bytes = encode_plan(Arc::clone(plan))?;
+    let decoded = decode_plan(&bytes, context)?;
+    match difference(plan, &decoded)? {
+        None => Ok(bytes),
+        Some(difference) => datafusion::common::internal_err!("it does not arrive as it is: {difference}"),
+    }
+}
+
+/// The functions with which plans are decoded for the check.
+static SESSION: LazyLock<PlanSession> = LazyLock::new(|| PlanSession::new(Arc::default()));
+
+fn refused(error: datafusion::error::DataFusionError) -> datafusion::error::DataFusionError {
+    metrics::plans_refused_total().inc();
+    let text = error.strip_backtrace();
+    tracing::warn!(event = names::PLANNER_ENCODING_REFUSED, error = text, "a plan cannot be sent to executors");
+    let message = format!("the query cannot be sent to executors: {text}");
+    Error::new(ErrorCode::Unsupported, message).with_source(error).into()
 }

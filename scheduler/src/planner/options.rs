@@ -2,13 +2,15 @@
 
 mod bounds;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use datafusion::config::ConfigOptions;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use springald_core::error::{Error, Result};
 use springald_core::settings::{ByteSize, QuerySettings, Span};
 use springald_core::telemetry::events::names;
+
+use super::join_modes::with_split_build_sides;
 
 /// The executors as far as planning depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +106,12 @@ impl QueryOptions {
 
     /// A session whose plans run in one process: as DataFusion does by itself, with the slots as partitions.
     pub fn whole(&self, base: &SessionState, cluster: ClusterShape) -> SessionState {
-        self.session(base, |options| {
+        let adjust = |options: &mut ConfigOptions| {
             options.execution.target_partitions = cluster.largest_slots.max(1) as usize;
-        })
+        };
+        let mut state = self.session(base, adjust).build();
+        state.mark_start_execution();
+        state
     }
 
     /// Partitions of the exchanges of a query that reads `input_bytes`.
@@ -123,7 +128,7 @@ impl QueryOptions {
     /// `input_bytes` of files.
     pub fn distributed(&self, base: &SessionState, cluster: ClusterShape, input_bytes: u64) -> SessionState {
         let partitions = self.partitions(cluster, input_bytes);
-        self.session(base, |options| {
+        let adjust = |options: &mut ConfigOptions| {
             options.execution.target_partitions = partitions;
             // Small build sides are broadcast. Where only the number of rows is known, they are taken for narrow.
             options.optimizer.hash_join_single_partition_threshold = self.broadcast_bytes as usize;
@@ -138,11 +143,14 @@ impl QueryOptions {
             options.optimizer.enable_join_dynamic_filter_pushdown = false;
             options.optimizer.enable_topk_dynamic_filter_pushdown = false;
             options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-            options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-        })
+        };
+        let rules = with_split_build_sides(base.physical_optimizers());
+        let mut state = self.session(base, adjust).with_physical_optimizer_rules(rules).build();
+        state.mark_start_execution();
+        state
     }
 
-    fn session(&self, base: &SessionState, adjust: impl FnOnce(&mut ConfigOptions)) -> SessionState {
+    fn session(&self, base: &SessionState, adjust: impl FnOnce(&mut ConfigOptions)) -> SessionStateBuilder {
         let mut config = base.config().clone();
         let options = config.options_mut();
         let batch_size = ("datafusion.execution.batch_size".to_owned(), self.batch_size.to_string());
@@ -153,9 +161,7 @@ impl QueryOptions {
             }
         }
         adjust(options);
-        let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).build();
-        state.mark_start_execution();
-        state
+        SessionStateBuilder::new_from_existing(base.clone()).with_config(config)
     }
 }
 
@@ -174,17 +180,4 @@ pub fn weight(value: &str) -> Result<u32> {
 
 fn switch(key: &str, value: &str) -> Result<bool> {
     value.parse().map_err(|_| Error::invalid(format!("{key} must be true or false, not {value:?}")))
-}
-
-/// DataFusion's settings of this session that differ from its defaults, to be sent along with plans.
-pub(super) fn changed_settings(state: &SessionState) -> HashMap<String, String> {
-    let defaults: HashMap<String, Option<String>> =
-        ConfigOptions::default().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
-    state
-        .config_options()
-        .entries()
-        .into_iter()
-        .filter(|entry| defaults.get(&entry.key).is_some_and(|default| *default != entry.value))
-        .filter_map(|entry| Some((entry.key, entry.value?)))
-        .collect()
 }

@@ -27,7 +27,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use springald_core::exchange::{ExchangeReaderExec, RuntimeFilterExec};
 use springald_core::ids::StageId;
 
-use super::ballista::CutStage;
+use super::cut::CutStage;
 use super::lineage::{column_of, sources};
 use super::merge::numbered;
 use super::shape::count;

@@ -1,4 +1,4 @@
-//! What a plan's operators demand of the way it is run.
+//! Requirements of a plan's operators on the way it is run.
 
 use std::sync::Arc;
 
@@ -6,12 +6,10 @@ use datafusion::common::JoinType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode, PiecewiseMergeJoinExec};
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
-use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
-use springald_core::error::{Error, Result};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 /// True if any operator of the plan satisfies the predicate.
 fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> bool {
@@ -24,50 +22,29 @@ pub(super) fn count(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn E
     below + usize::from(predicate(plan))
 }
 
-/// Fails if an operator would see less than it must: some of the partitions where it needs one with all rows, or sides
-/// that do not match partition by partition. Such a plan gives wrong rows.
-pub(super) fn check_partitions(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-    let requirements = plan.input_distribution_requirements();
-    let mut matched = None;
-    for (child, needed) in plan.children().into_iter().zip(requirements.per_child_distributions()) {
-        let count = child.output_partitioning().partition_count();
-        let fits = match needed {
-            Distribution::UnspecifiedDistribution => true,
-            Distribution::SinglePartition => count <= 1,
-            _ => *matched.get_or_insert(count) == count,
-        };
-        if !fits {
-            return Err(Error::internal(format!("{} reads {count} partitions, and needs {needed}", plan.name())));
-        }
-        check_partitions(child)?;
-    }
-    Ok(())
-}
-
-/// True for plans that only work in one piece: a recursive query's iterations feed each other within one process.
-pub(super) fn cannot_be_cut(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    any(plan, &|node| node.is::<RecursiveQueryExec>())
-}
-
 /// True if the partitions of a stage must all run over one instance of its plan, because an operator keeps state
-/// across them: what was matched on a side that all of them share, or rows dealt out between them.
+/// across them: which rows of a shared build side found a match, or rows dealt out between them.
 pub(super) fn shares_state_across_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if plan.output_partitioning().partition_count() <= 1 {
         return false;
     }
     any(plan, &|node| {
+        let several = node.output_partitioning().partition_count() > 1;
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-            return answers_for_the_left(*join.join_type());
+            return several && emits_build_rows(*join.join_type());
         }
         if let Some(join) = node.downcast_ref::<HashJoinExec>() {
-            return *join.partition_mode() == PartitionMode::CollectLeft && answers_for_the_left(*join.join_type());
+            let shares = *join.partition_mode() == PartitionMode::CollectLeft;
+            return several && shares && (emits_build_rows(*join.join_type()) || join.null_aware);
         }
-        node.is::<RepartitionExec>()
+        // It counts the partitions that have ended, whatever the join type.
+        let counts = several && node.is::<PiecewiseMergeJoinExec>();
+        counts || node.is::<RepartitionExec>()
     })
 }
 
-/// Joins that give rows for their left side after all of the right side has been seen.
-pub(super) fn answers_for_the_left(join: JoinType) -> bool {
+/// True for joins that emit rows of their build side after all of the probe side has been seen.
+pub(super) fn emits_build_rows(join: JoinType) -> bool {
     matches!(join, JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark)
 }
 

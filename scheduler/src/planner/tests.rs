@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use datafusion::common::{JoinType, NullEquality};
 use datafusion::dataframe::DataFrameWriteOptions;
-use datafusion::physical_expr::expressions::col;
-use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
-use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use springald_core::settings::QuerySettings;
 
@@ -200,25 +195,6 @@ async fn given_a_limit_over_one_partition_below_an_exchange_then_it_stays_one_pa
     let stages = stages(sql, false).await;
     let limited: Vec<&PlannedStage> = stages.iter().filter(|stage| stage.text.contains("fetch=5")).collect();
     assert!(!limited.is_empty() && limited.iter().all(|stage| stage.spec.partitions == 1), "{stages:?}");
-}
-
-#[test]
-fn given_a_plan_whose_operators_would_see_only_some_of_their_input_then_it_is_refused() {
-    let row = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).expect("a batch");
-    let input =
-        |partitions| -> Arc<dyn ExecutionPlan> { Arc::new(EmptyExec::new(row.schema()).with_partitions(partitions)) };
-    let limit = |partitions| Arc::new(GlobalLimitExec::new(input(partitions), 0, Some(1)));
-    let join = |left, right| {
-        let on = vec![(col("a", &row.schema()).expect("a"), col("a", &row.schema()).expect("a"))];
-        let (left, right, kind, nulls) = (input(left), input(right), JoinType::Left, NullEquality::NullEqualsNothing);
-        let mode = PartitionMode::Partitioned;
-        Arc::new(HashJoinExec::try_new(left, right, on, None, &kind, None, mode, nulls, false).expect("a join"))
-    };
-    let cases: [(Arc<dyn ExecutionPlan>, bool); 4] =
-        [(limit(1), true), (limit(2), false), (join(2, 2), true), (join(1, 2), false)];
-    for (plan, fits) in cases {
-        assert_eq!(shape::check_partitions(&plan).is_ok(), fits, "{plan:?}");
-    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl World {
             let deadline = deadline.map(|seconds| ("springald.deadline".to_owned(), format!("{seconds}s")));
             let options = QueryOptions::new(&QuerySettings::default(), &BTreeMap::from_iter(deadline));
             let options = options.expect("the settings make sense");
-            let planned = Planned { schema: schema(), run: Run::Stages(work.planned()) };
+            let planned = Planned { schema: schema(), run: Run::Stages(work.planned()), not_cut: None };
             Some(process.spawn(async move {
                 let heard = match engine.start(job, record, planned, false, options.deadline).await {
                     Ok(submitted) => Heard::Submitted(submitted.job_id),

@@ -275,12 +275,10 @@ events! {
     OWNER_DISOBEYED = "owner.disobeyed" [scheduler_id owner_revision];
     /// The files of a plan could not be listed, to explain its failure.
     PLAN_FILES_UNKNOWN = "plan.files_unknown" [error];
-    /// A plan that cannot be sent to an executor is run by the scheduler.
-    PLAN_KEPT_LOCAL = "plan.kept_local" [error];
-    /// A plan that cannot be cut into stages runs whole.
-    PLAN_KEPT_WHOLE = "plan.kept_whole" [error];
-    /// A setting of a plan is not known here and was left out.
-    PLAN_SETTING_IGNORED = "plan.setting_ignored" [setting value error];
+    /// A plan was refused: it cannot be encoded for executors, or does not arrive there as it is.
+    PLANNER_ENCODING_REFUSED = "planner.encoding_refused" [error];
+    /// A plan that cannot be cut into stages runs in one task.
+    PLANNER_FALLBACK_SINGLE_TASK = "planner.fallback_single_task" [error];
     /// A process was told to end.
     PROCESS_ENDING = "process.ending" [];
     /// A process ends with an error.

@@ -1,0 +1,28 @@
+//! Which expressions use the value of a scalar subquery.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+
+/// True if the expression uses the value of a scalar subquery.
+pub(super) fn reads_scalar_subquery(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    expression.is::<ScalarSubqueryExpr>() || expression.children().into_iter().any(reads_scalar_subquery)
+}
+
+/// True if operators of the plan use values of scalar subqueries that it does not compute itself.
+pub(super) fn are_read_in(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.is::<ScalarSubqueryExec>() {
+        return false;
+    }
+    let mut found = false;
+    let visited = plan.apply_expressions(&mut |expression| {
+        found |= reads_scalar_subquery(expression);
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    // What cannot be visited may use them.
+    found || visited.is_err() || plan.children().into_iter().any(are_read_in)
+}
