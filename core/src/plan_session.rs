@@ -3,7 +3,7 @@
 //! Settings travel as the differences from [`baseline`], which does not depend on the machine. A fingerprint of the
 //! baseline travels with them: an executor whose DataFusion has other defaults refuses the plan.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::{DataFusionError, Result, internal_err};
@@ -79,23 +79,63 @@ pub fn config_of(settings: &HashMap<String, String>) -> Result<SessionConfig> {
         return Err(Error::new(ErrorCode::Unsupported, message).into());
     }
     let mut options = baseline();
-    let mut changed: Vec<(&String, &String)> = settings.iter().filter(|(key, _)| *key != FINGERPRINT).collect();
-    changed.sort_unstable();
-    for (key, value) in &changed {
+    let sent = settings.iter().filter(|(key, _)| *key != FINGERPRINT);
+    let mut wanted: BTreeMap<&str, &str> = sent.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    for (key, value) in &wanted {
         set(&mut options, key, value)?;
     }
-    // Some settings set others too. Those are set again, to what they were.
-    let current: HashMap<String, Option<String>> =
-        entries(&options).into_iter().map(|entry| (entry.key, entry.value)).collect();
+    // A setting that sets others may have changed what was not sent, too.
     for (key, default) in &BASELINE.0 {
-        let wanted = settings.get(key).or(default.as_ref());
-        if let Some(wanted) = wanted
-            && current.get(key).is_some_and(|value| value.as_ref() != Some(wanted))
-        {
-            set(&mut options, key, wanted)?;
+        if let Some(default) = default {
+            wanted.entry(key).or_insert(default);
         }
     }
+    set_again(&mut options, &wanted)?;
     Ok(SessionConfig::from(options))
+}
+
+/// Sets those of `wanted` that other settings have changed: some settings set several at once.
+fn set_again(options: &mut ConfigOptions, wanted: &BTreeMap<&str, &str>) -> Result<()> {
+    for entry in entries(options) {
+        if let Some(value) = wanted.get(entry.key.as_str())
+            && entry.value.as_deref() != Some(*value)
+        {
+            set(options, &entry.key, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies a session's settings, none of which overrides another. Settings that fail are passed to `report` and left out.
+pub fn apply<'a>(
+    options: &mut ConfigOptions,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    mut report: impl FnMut(&str, DataFusionError),
+) {
+    let mut applied = BTreeMap::new();
+    for (key, value) in settings {
+        match options.set(key, value) {
+            Ok(()) => drop(applied.insert(key, value)),
+            Err(error) => report(key, error),
+        }
+    }
+    // The texts of equal values may differ ("1" and "true"): setting one again changes nothing then.
+    if let Err(error) = set_again(options, &applied) {
+        report("", error);
+    }
+}
+
+/// The settings that change when `name` is set to `value` after `settings`: those are overridden.
+pub fn overridden(settings: &BTreeMap<String, String>, name: &str, value: &str) -> Vec<String> {
+    let mut options = ConfigOptions::new();
+    let known: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    apply(&mut options, known, |_, _| ());
+    let before = entries(&options);
+    if options.set(name, value).is_err() {
+        return vec![];
+    }
+    let changed = before.into_iter().zip(entries(&options)).filter(|(old, new)| old.value != new.value);
+    changed.map(|(old, _)| old.key).filter(|key| key != name && settings.contains_key(key)).collect()
 }
 
 fn set(options: &mut ConfigOptions, key: &str, value: &str) -> Result<()> {
@@ -187,6 +227,22 @@ mod tests {
                 assert_eq!(values(&sent), values(arrived.options()));
             }
         }
+    }
+
+    #[test]
+    fn later_setting_overrides_those_that_it_sets() {
+        let (all, aggregate) = (
+            "datafusion.optimizer.enable_dynamic_filter_pushdown",
+            "datafusion.optimizer.enable_aggregate_dynamic_filter_pushdown",
+        );
+        let settings = BTreeMap::from([(aggregate.to_owned(), "true".to_owned())]);
+        assert_eq!(overridden(&settings, all, "false"), [aggregate]);
+        let settings = BTreeMap::from([(all.to_owned(), "false".to_owned())]);
+        assert_eq!(overridden(&settings, aggregate, "true"), Vec::<String>::new());
+        let mut options = ConfigOptions::new();
+        apply(&mut options, [(aggregate, "true"), (all, "false")], |key, error| panic!("{key}: {error}"));
+        assert!(options.optimizer.enable_aggregate_dynamic_filter_pushdown, "it was set after the other");
+        assert!(!options.optimizer.enable_join_dynamic_filter_pushdown);
     }
 
     #[test]

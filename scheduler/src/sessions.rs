@@ -151,7 +151,7 @@ impl Sessions {
         let name = settings::check(name, value)?;
         self.check_kept(session, "SET")?;
         self.change(&session.id, |record| {
-            record.settings.insert(name.clone(), value.to_owned());
+            settings::put(&mut record.settings, &name, value);
             Ok(())
         })
         .await

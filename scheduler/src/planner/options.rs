@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use datafusion::config::ConfigOptions;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use springald_core::error::{Error, Result};
+use springald_core::plan_session;
 use springald_core::settings::{ByteSize, QuerySettings, Span};
 use springald_core::telemetry::events::names;
 
@@ -153,13 +154,13 @@ impl QueryOptions {
     fn session(&self, base: &SessionState, adjust: impl FnOnce(&mut ConfigOptions)) -> SessionStateBuilder {
         let mut config = base.config().clone();
         let options = config.options_mut();
-        let batch_size = ("datafusion.execution.batch_size".to_owned(), self.batch_size.to_string());
-        for (key, value) in std::iter::once((&batch_size.0, &batch_size.1)).chain(&self.datafusion) {
-            if let Err(error) = options.set(key, value) {
-                // Checked when it was SET; a setting that a newer version dropped must not break old sessions.
-                tracing::warn!(event = names::SESSION_SETTING_IGNORED, setting = key, %error, "a session's setting does not apply any more");
-            }
-        }
+        let batch_size = self.batch_size.to_string();
+        let settings = self.datafusion.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let settings = std::iter::once(("datafusion.execution.batch_size", batch_size.as_str())).chain(settings);
+        plan_session::apply(options, settings, |setting, error| {
+            // Checked when it was SET; a setting that a newer version dropped must not break old sessions.
+            tracing::warn!(event = names::SESSION_SETTING_IGNORED, setting, %error, "a session's setting does not apply any more");
+        });
         adjust(options);
         SessionStateBuilder::new_from_existing(base.clone()).with_config(config)
     }

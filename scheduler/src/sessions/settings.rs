@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::config::ConfigOptions;
 use springald_core::error::{Error, Result};
+use springald_core::plan_session;
 use springald_core::settings::QuerySettings;
 
 use crate::catalog::CATALOG;
@@ -24,6 +25,9 @@ const OWN: [&str; 8] = [
     "springald.deadline",
     "springald.weight",
 ];
+
+/// Two names of one setting: the one that was SET later holds.
+const SAME_SETTING: [[&str; 2]; 1] = [["springald.batch_size", "datafusion.execution.batch_size"]];
 
 /// DataFusion's settings about catalogs describe its own; these are the ones that mean something here.
 const CATALOG_SETTINGS: [&str; 3] =
@@ -76,6 +80,24 @@ pub(super) fn check(name: &str, value: &str) -> Result<String> {
     Ok(name)
 }
 
+/// Sets `name` to `value` after what `settings` has: what it overrides goes, so that settings act in the order in which
+/// they were SET.
+pub(super) fn put<S: std::hash::BuildHasher>(
+    settings: &mut std::collections::HashMap<String, String, S>,
+    name: &str,
+    value: &str,
+) {
+    let known: BTreeMap<String, String> =
+        settings.iter().filter(|(key, _)| !key.starts_with(OWN_PREFIX)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    for overridden in plan_session::overridden(&known, name, value) {
+        settings.remove(&overridden);
+    }
+    if let Some(other) = SAME_SETTING.iter().find(|pair| pair.contains(&name)) {
+        other.iter().filter(|other| **other != name).for_each(|other| drop(settings.remove(*other)));
+    }
+    settings.insert(name.to_owned(), value.to_owned());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +115,27 @@ mod tests {
         ] {
             assert_eq!(check(name, value).expect(name), name.to_ascii_lowercase());
         }
+    }
+
+    #[test]
+    fn settings_act_in_the_order_of_their_set() {
+        let (all, join) = (
+            "datafusion.optimizer.enable_dynamic_filter_pushdown",
+            "datafusion.optimizer.enable_join_dynamic_filter_pushdown",
+        );
+        let after = |sets: &[(&str, &str)]| {
+            let mut settings = std::collections::HashMap::new();
+            sets.iter().for_each(|(name, value)| put(&mut settings, name, value));
+            settings.into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        assert_eq!(after(&[(join, "true"), (all, "false")]), of(&[(all, "false")]));
+        assert_eq!(after(&[(all, "false"), (join, "true")]), of(&[(all, "false"), (join, "true")]));
+        let (own, datafusion) = ("springald.batch_size", "datafusion.execution.batch_size");
+        assert_eq!(after(&[(datafusion, "10"), (own, "3")]), of(&[(own, "3")]));
+        assert_eq!(after(&[(own, "3"), (datafusion, "10")]), of(&[(datafusion, "10")]));
     }
 
     #[test]
