@@ -1,4 +1,4 @@
-//! Generated types: the control protocol, the stored records, what crosses the exchange, and how traces are exported.
+//! Generated types: the control protocol, the stored records, what crosses the exchange, stage plans, and how traces are exported.
 //!
 //! Plain data, no behaviour. What the fields mean is said in the `.proto` files beside this crate.
 #![forbid(unsafe_code)]
@@ -15,6 +15,11 @@ mod generated {
             tonic::include_proto!("springald.exchange.v1");
         }
     }
+    pub mod plan {
+        pub mod v1 {
+            tonic::include_proto!("springald.plan.v1");
+        }
+    }
     pub mod otlp {
         tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
     }
@@ -28,4 +33,5 @@ mod generated {
 pub use generated::control::v1 as control;
 pub use generated::exchange::v1 as exchange;
 pub use generated::otlp;
+pub use generated::plan::v1 as plan;
 pub use generated::records::v1 as records;

@@ -1,0 +1,67 @@
+//! FILTER of window functions. A window function does not give its filter away, except as text. The filters are planned
+//! again from the logical plan, and one belongs to a function if its text is the one that the function shows.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, plan_err};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+
+use super::debug_text::tail;
+
+/// Filters of the window functions of a query.
+///
+/// DataFusion never rewrites the filter of a window function once it is planned, so that those of the logical plan that was
+/// planned are those of the physical plan.
+#[derive(Debug, Default)]
+pub struct WindowFilters {
+    by_text: HashMap<String, Arc<dyn PhysicalExpr>>,
+    longest: usize,
+}
+
+impl WindowFilters {
+    /// Collects the filters of the optimised logical plan from which the physical plan is made.
+    pub fn from_logical_plan(plan: &LogicalPlan, session: &SessionState) -> Result<Self> {
+        let mut filters = Self::default();
+        plan.apply_with_subqueries(|node| {
+            let LogicalPlan::Window(window) = node else { return Ok(TreeNodeRecursion::Continue) };
+            for expression in &window.window_expr {
+                let Expr::WindowFunction(function) = expression.clone().unalias_nested().data else { continue };
+                let Some(filter) = &function.params.filter else { continue };
+                let context = PhysicalPlanningContext::default();
+                let properties = session.execution_props();
+                // What cannot be planned here, as for a scalar subquery, is missing when it is looked for.
+                if let Ok(filter) = create_physical_expr(filter, window.input.schema(), properties, &context) {
+                    filters.insert(filter);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(filters)
+    }
+
+    fn insert(&mut self, filter: Arc<dyn PhysicalExpr>) {
+        let text = format!("{filter:?}");
+        self.longest = self.longest.max(text.len());
+        self.by_text.insert(text, filter);
+    }
+
+    /// Returns the filter of an aggregate window function. Its text is that function's last field.
+    pub(super) fn of(&self, function: &dyn Debug) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        const FIELD: &str = ", filter: ";
+        let text = tail(function, self.longest + FIELD.len() + 16);
+        if text.ends_with(", filter: None }") {
+            return Ok(None);
+        }
+        let matches = |(filter, _): &(&String, _)| text.ends_with(&format!("{FIELD}Some({filter}) }}"));
+        match self.by_text.iter().find(matches) {
+            Some((_, filter)) => Ok(Some(Arc::clone(filter))),
+            None => plan_err!("the FILTER of its function cannot be read"),
+        }
+    }
+}
