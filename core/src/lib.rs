@@ -10,6 +10,7 @@ pub mod error;
 pub mod exchange;
 pub mod ids;
 pub mod object_stores;
+pub mod plan_diff;
 pub mod secrets;
 pub mod settings;
 pub mod telemetry;
