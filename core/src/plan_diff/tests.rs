@@ -1,0 +1,7 @@
+//! Plans of real queries, compared with themselves planned again and with plans that have lost something.
+
+mod examples;
+mod fixture;
+mod layouts;
+mod losses;
+mod timing;
