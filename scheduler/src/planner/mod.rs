@@ -33,7 +33,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use springald_core::codec::{decode_plan, encode_plan};
+use springald_core::codec::{collect_streams, decode_plan, encode_plan};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
@@ -48,6 +48,9 @@ use crate::job::StageSpec;
 
 pub use explain::{StageMetrics, analyzed, explained};
 pub use options::{ClusterShape, QueryOptions, WEIGHT, weight};
+
+/// Bytes of streams that are collected for one plan, with which they travel.
+const MAX_STREAM_BYTES: usize = 16 << 20;
 
 /// Pieces that one stage may write, for each slot of the cluster, and in a small cluster.
 const PIECES_PER_SLOT: u64 = 16_384;
@@ -111,7 +114,7 @@ pub async fn plan(
     let mut not_cut = None;
     if input.bytes > options.whole_limit(cluster) {
         let state = options.distributed(base, cluster, input.bytes);
-        let physical = physical_plan(&logical, &state).await?;
+        let physical = collected(physical_plan(&logical, &state).await?, &state).await?;
         match distribute(&physical, &schema, &state, options)? {
             Ok(stages) => {
                 stages.iter().try_for_each(|stage| check_pieces(&stage.spec, cluster))?;
@@ -120,6 +123,7 @@ pub async fn plan(
             Err(error) => not_cut = Some(report_not_cut(&error)),
         }
     }
+    let whole = collected(whole, &whole_state).await?;
     let (whole, bytes) = encode(vec![whole_stage(whole, cluster)], &whole_state)?;
     let run = Run::Stages(planned_stages(whole, bytes, &whole_state)?);
     Ok(Planned { schema, run, not_cut })
@@ -127,6 +131,11 @@ pub async fn plan(
 
 async fn physical_plan(logical: &LogicalPlan, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
     Ok(state.query_planner().create_physical_plan(logical, state).await?)
+}
+
+/// The plan with what its streams give (tables of the information schema) in their place: streams cannot be sent.
+async fn collected(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(collect_streams(plan, &state.task_ctx(), MAX_STREAM_BYTES).await?)
 }
 
 fn report_not_cut(error: &CutError) -> String {
