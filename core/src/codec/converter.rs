@@ -17,7 +17,7 @@ use datafusion_proto::physical_plan::{
 use datafusion_proto::protobuf::physical_expr_node::ExprType;
 use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use datafusion_proto::protobuf::{
-    PhysicalExprNode, PhysicalExtensionExprNode, PhysicalExtensionNode, PhysicalPlanNode,
+    PhysicalDynamicFilterNode, PhysicalExprNode, PhysicalExtensionExprNode, PhysicalExtensionNode, PhysicalPlanNode,
 };
 use prost::Message;
 use springald_proto::plan::{ExpressionNode, PlanNode};
@@ -61,7 +61,7 @@ impl PhysicalProtoConverterExtension for PlanEncoder<'_> {
                 let inputs = inputs.collect::<Result<_>>()?;
                 let expr = ExpressionNode { node: Some(encoded.node) }.encode_to_vec();
                 let expr_type = Some(ExprType::Extension(PhysicalExtensionExprNode { expr, inputs }));
-                Ok(PhysicalExprNode { expr_id: expression.expression_id(), expr_type })
+                Ok(PhysicalExprNode { expr_id: None, expr_type })
             }
             None => serialize_physical_expr_with_converter(expression, codec, self),
         }
@@ -99,6 +99,23 @@ pub(super) struct PlanDecoder {
 }
 
 impl PlanDecoder {
+    /// Decodes a filter as it was made, without the columns of an operator that it was pushed to. Those that have such
+    /// columns are derived from it, and share its state.
+    fn first_occurrence(
+        &self,
+        id: u64,
+        filter: &PhysicalDynamicFilterNode,
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let filter = PhysicalDynamicFilterNode { remapped_children: vec![], ..filter.clone() };
+        let expr_type = Some(ExprType::DynamicFilter(Box::new(filter)));
+        let node = PhysicalExprNode { expr_id: Some(id), expr_type };
+        let base = self.parse_expression(&node, schema, context)?;
+        self.expressions.borrow_mut().insert(id, Arc::clone(&base));
+        Ok(base)
+    }
+
     fn parse_expression(
         &self,
         node: &PhysicalExprNode,
@@ -136,16 +153,23 @@ impl PhysicalProtoConverterExtension for PlanDecoder {
         schema: &Schema,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        let parsed = self.parse_expression(node, schema, context)?;
-        let Some(id) = node.expr_id else { return Ok(parsed) };
-        let mut expressions = self.expressions.borrow_mut();
-        if let Some(known) = expressions.get(&id) {
-            // Shares the state of the known expression, and keeps the columns of this occurrence.
-            let children = parsed.children().into_iter().cloned().collect();
-            return Arc::clone(known).with_new_children(children);
+        match (node.expr_id, &node.expr_type) {
+            (Some(id), Some(ExprType::DynamicFilter(filter))) => {
+                let known = self.expressions.borrow().get(&id).cloned();
+                let base = match known {
+                    Some(base) => base,
+                    None => self.first_occurrence(id, filter, schema, context)?,
+                };
+                if filter.remapped_children.is_empty() {
+                    return Ok(base);
+                }
+                let columns = filter.remapped_children.iter();
+                let columns = columns.map(|column| self.proto_to_physical_expr(column, schema, context));
+                base.with_new_children(columns.collect::<Result<_>>()?)
+            }
+            (Some(_), _) => internal_err!("an expression of an unknown kind has an identity"),
+            (None, _) => self.parse_expression(node, schema, context),
         }
-        expressions.insert(id, Arc::clone(&parsed));
-        Ok(parsed)
     }
 
     fn execution_plan_to_proto(

@@ -18,7 +18,9 @@ use springald_proto::plan::window_expression::Function;
 use super::super::context::{DecodeContext, EncodeContext};
 use super::super::debug_text::{last_flag, last_flags, tail};
 use super::super::functions::{encode_window_function, restore_window_function};
-use super::super::values::{decode_indices, decode_scalar, encode_indices, encode_scalar};
+use super::super::values::{
+    decode_indices, decode_scalar, decode_schema, encode_indices, encode_scalar, encode_schema,
+};
 use super::aggregates::{encode_function, restore_function};
 
 const UNITS: [WindowFrameUnits; 3] = [WindowFrameUnits::Rows, WindowFrameUnits::Range, WindowFrameUnits::Groups];
@@ -32,10 +34,16 @@ pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> R
     } else {
         return Ok(None);
     };
-    let schema = plan.children()[0].schema();
+    // Functions are planned for the schema of the operator, which starts with that of its input.
+    let schema = plan.schema();
     let encode = |window: &Arc<dyn WindowExpr>| encode_window(window, &schema, context);
     let expressions = window_exprs.iter().map(encode).collect::<Result<_>>()?;
-    Ok(Some(Node::Window(proto::WindowNode { expressions, can_repartition, input_order_mode: mode })))
+    Ok(Some(Node::Window(proto::WindowNode {
+        expressions,
+        can_repartition,
+        input_order_mode: mode,
+        schema: encode_schema(&schema)?,
+    })))
 }
 
 /// The flag has no getter, and stands before the last field of the text, which must be empty: it is an observer of the
@@ -66,7 +74,7 @@ pub(super) fn restore(
     context: &DecodeContext<'_>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     use proto::input_order_mode::Mode;
-    let schema = input.schema();
+    let schema = Arc::new(decode_schema(&node.schema)?);
     let restore = |expression: &proto::WindowExpression| restore_window(expression, &schema, context);
     let expressions = node.expressions.iter().map(restore).collect::<Result<Vec<_>>>()?;
     let Some(mode) = &node.input_order_mode else {
