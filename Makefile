@@ -5,7 +5,7 @@ CARGO_FLAGS := --release --workspace --locked
 VRL_FLAGS := --locked --manifest-path vector/Cargo.toml
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench chaos sim observe test build setup format lint unit vrl settings reference dashboards clean
+.PHONY: demo bench chaos sim observe slt test build setup format lint unit vrl settings reference dashboards clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -22,6 +22,11 @@ chaos: build
 # A cluster with the whole pipeline of events, and what arrives: make observe ARGS="--json out.json"; SKIPPED without Vector.
 observe: build
 	@$(CARGO_TARGET_DIR)/release/springald-observe $(ARGS)
+
+# DataFusion's sqllogictest scripts through Flight SQL, and in process: make slt ARGS="--files window.slt --keep-going"
+slt: build
+	@root=$$(./scripts/slt.sh) && $(CARGO_TARGET_DIR)/release/springald-slt --root "$$root" $(ARGS)
+
 # Schedulers in a simulated world, one run for each seed: make sim SEEDS=10000; what happens in one of them: make sim SEED=7
 sim:
 	SPRINGALD_SIM_SEED=$(SEED) SPRINGALD_SIM_SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --lib \

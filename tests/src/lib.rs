@@ -20,6 +20,7 @@ pub mod observe;
 pub mod pipeline;
 pub mod process;
 pub mod servers;
+pub mod slt;
 pub mod standalone;
 pub mod tpch;
 pub mod wait;
