@@ -15,6 +15,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod dashboards;
 pub mod etcd;
+pub mod fuzz_sql;
 pub mod http;
 pub mod observe;
 pub mod pipeline;

@@ -15,7 +15,7 @@ mod losses;
 mod measure;
 mod net;
 mod node;
-mod random;
+pub(crate) mod random;
 mod report;
 mod resources;
 mod rolling;

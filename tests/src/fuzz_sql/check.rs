@@ -1,0 +1,80 @@
+//! Runs a query on all engines and compares the answers.
+//!
+//! ```text
+//! DataFusion, 1 partition ──┐ differ: DataFusion's own
+//! DataFusion, 5 partitions ─┴─ agree: the reference ◀── compared ── staged, whole
+//!                                                        differ: DataFusion runs it in more configurations;
+//!                                                        one of them differs, too: DataFusion's own
+//! ```
+
+use super::answer::{Difference, FailureKind, Outcome, compare};
+use super::case::Settings;
+use super::engines::{Engines, LocalConfig, Mode};
+
+/// One partition, and batches that hold a whole table.
+const ONE: LocalConfig = LocalConfig { partitions: 1, batch_size: Some(8192), is_like_staged: false };
+
+/// As many partitions, and the same batches, as staged sessions have by default.
+const REFERENCE: LocalConfig = LocalConfig { partitions: 5, batch_size: None, is_like_staged: false };
+
+/// Configurations for queries on which an engine differs from the reference.
+const MORE: [LocalConfig; 5] = [
+    LocalConfig { partitions: 2, batch_size: Some(8192), is_like_staged: false },
+    LocalConfig { partitions: 5, batch_size: None, is_like_staged: true },
+    LocalConfig { partitions: 9, batch_size: Some(2), is_like_staged: true },
+    LocalConfig { partitions: 2, batch_size: None, is_like_staged: true },
+    LocalConfig { partitions: 3, batch_size: Some(3), is_like_staged: false },
+];
+
+/// What comparing a query has shown.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// All engines give the same answer.
+    Agreed,
+    /// All engines fail; the reason.
+    FailedAlike(String),
+    /// The answer is too large to be compared.
+    Skipped,
+    /// DataFusion in this process differs from itself.
+    Own(Difference),
+    /// The server differs from DataFusion.
+    Differs(Vec<(Mode, Difference)>),
+}
+
+/// Runs a query and compares the answers of the server in these modes.
+pub(crate) async fn check(
+    engines: &Engines,
+    sql: &str,
+    settings: &Settings,
+    ordered: &[usize],
+    modes: &[Mode],
+) -> Verdict {
+    let one = engines.run_local(sql, settings, ONE).await;
+    let reference = engines.run_local(sql, settings, REFERENCE).await;
+    if matches!(one, Outcome::TooLarge) || matches!(reference, Outcome::TooLarge) {
+        return Verdict::Skipped;
+    }
+    if let Some(difference) = compare(&one, &reference, ordered).or_else(|| compare(&reference, &one, ordered)) {
+        return Verdict::Own(difference);
+    }
+    let found = futures::future::join_all(modes.iter().map(|mode| engines.run_server(sql, settings, *mode))).await;
+    let compared = modes.iter().zip(&found).map(|(mode, found)| (*mode, compare(&reference, found, ordered)));
+    let differences: Vec<(Mode, Difference)> =
+        compared.filter_map(|(mode, difference)| Some((mode, difference?))).collect();
+    if differences.is_empty() {
+        return match reference {
+            Outcome::Failed(failure) => {
+                let is_defect = failure.kind == FailureKind::Internal;
+                Verdict::FailedAlike(if is_defect { format!("internal: {}", failure.message) } else { failure.message })
+            }
+            _ => Verdict::Agreed,
+        };
+    }
+    for config in MORE {
+        let other = engines.run_local(sql, settings, config).await;
+        if let Some(difference) = compare(&reference, &other, ordered) {
+            return Verdict::Own(difference);
+        }
+    }
+    Verdict::Differs(differences)
+}
