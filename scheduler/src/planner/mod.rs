@@ -33,7 +33,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use springald_core::codec::{collect_streams, decode_plan, encode_plan};
+use springald_core::codec::{WindowFilters, collect_streams, decode_plan, encode_plan_with_filters};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
@@ -111,11 +111,12 @@ pub async fn plan(
         let run = Run::Local { plan: whole, context: whole_state.task_ctx() };
         return Ok(Planned { schema, run, not_cut: None });
     }
+    let filters = WindowFilters::from_logical_plan(&logical, &whole_state)?;
     let mut not_cut = None;
     if input.bytes > options.whole_limit(cluster) {
         let state = options.distributed(base, cluster, input.bytes);
         let physical = collected(physical_plan(&logical, &state).await?, &state).await?;
-        match distribute(&physical, &schema, &state, options)? {
+        match distribute(&physical, &schema, &Session { state: &state, filters: &filters }, options)? {
             Ok(stages) => {
                 stages.iter().try_for_each(|stage| check_pieces(&stage.spec, cluster))?;
                 return Ok(Planned { schema, run: Run::Stages(stages), not_cut: None });
@@ -124,9 +125,17 @@ pub async fn plan(
         }
     }
     let whole = collected(whole, &whole_state).await?;
-    let (whole, bytes) = encode(vec![whole_stage(whole, cluster)], &whole_state)?;
+    let session = Session { state: &whole_state, filters: &filters };
+    let (whole, bytes) = encode(vec![whole_stage(whole, cluster)], &session)?;
     let run = Run::Stages(planned_stages(whole, bytes, &whole_state)?);
     Ok(Planned { schema, run, not_cut })
+}
+
+/// What a plan was made with.
+struct Session<'a> {
+    state: &'a SessionState,
+    /// Filters of its window functions, which the functions do not give away.
+    filters: &'a WindowFilters,
 }
 
 async fn physical_plan(logical: &LogicalPlan, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
@@ -176,7 +185,7 @@ fn check_pieces(stage: &StageSpec, cluster: ClusterShape) -> Result<()> {
 fn distribute(
     physical: &Arc<dyn ExecutionPlan>,
     schema: &SchemaRef,
-    state: &SessionState,
+    session: &Session<'_>,
     options: &QueryOptions,
 ) -> Result<Result<Vec<PlannedStage>, CutError>> {
     if physical.schema() != *schema {
@@ -187,11 +196,11 @@ fn distribute(
         Ok(stages) => stages,
         Err(error) => return Ok(Err(error)),
     };
-    let (stages, bytes) = encode(stages, state)?;
-    let checked = checks::check_requirements(&stages, state.config_options())
+    let (stages, bytes) = encode(stages, session)?;
+    let checked = checks::check_requirements(&stages, session.state.config_options())
         .and_then(|()| checks::check_assembled(&stages, physical));
     match checked {
-        Ok(()) => planned_stages(stages, bytes, state).map(Ok),
+        Ok(()) => planned_stages(stages, bytes, session.state).map(Ok),
         Err(error) => Ok(Err(error.into())),
     }
 }
@@ -212,9 +221,9 @@ fn whole_stage(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> CutStage 
 }
 
 /// Encodes stages, those that are equal once. What would not arrive at executors as it is, is refused.
-fn encode(stages: Vec<CutStage>, state: &SessionState) -> Result<(Vec<CutStage>, Vec<Bytes>)> {
-    let context = SESSION.context(config_of(&settings_of(state.config_options())?)?);
-    let encode = |plan: &Arc<dyn ExecutionPlan>| encode_checked(plan, &context).map_err(refused);
+fn encode(stages: Vec<CutStage>, session: &Session<'_>) -> Result<(Vec<CutStage>, Vec<Bytes>)> {
+    let context = SESSION.context(config_of(&settings_of(session.state.config_options())?)?);
+    let encode = |plan: &Arc<dyn ExecutionPlan>| encode_checked(plan, session.filters, &context).map_err(refused);
     Ok(merge::encoded(stages, &encode)?.into_iter().unzip())
 }
 
@@ -229,8 +238,12 @@ fn planned_stages(stages: Vec<CutStage>, bytes: Vec<Bytes>, state: &SessionState
 }
 
 /// Encodes a stage's plan, decodes it like an executor, and fails unless the two are equal.
-fn encode_checked(plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> datafusion::common::Result<Bytes> {
-    let bytes = encode_plan(Arc::clone(plan))?;
+fn encode_checked(
+    plan: &Arc<dyn ExecutionPlan>,
+    filters: &WindowFilters,
+    context: &TaskContext,
+) -> datafusion::common::Result<Bytes> {
+    let bytes = encode_plan_with_filters(Arc::clone(plan), filters)?;
     let decoded = decode_plan(&bytes, context)?;
     match difference(plan, &decoded)? {
         None => Ok(bytes),
