@@ -25,7 +25,7 @@ const NULL_HANDLING: [NullHandling; 3] =
     [NullHandling::Preserve, NullHandling::Drop, NullHandling::PreserveAndExpandEmpty];
 
 #[expect(deprecated, reason = "DataFusion still encodes CoalesceBatchesExec")]
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let node = if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         Node::Filter(proto::FilterNode {
             expression: context.expression(filter.predicate())?,
