@@ -100,7 +100,8 @@ fn check_kept_by_datafusion(plan: &dyn ExecutionPlan) -> Result<()> {
     }
 }
 
-/// Returns the same operator above empty inputs. Their `Debug` text is short; the text of a scan has all cached footers.
+/// Returns the same operator above empty inputs. Their `Debug` text is short; the text of a scan has all cached
+/// footers.
 fn without_inputs(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let empty = |input: &Arc<dyn ExecutionPlan>| Arc::new(EmptyExec::new(input.schema())) as Arc<dyn ExecutionPlan>;
     let inputs = plan.children().into_iter().map(empty).collect();

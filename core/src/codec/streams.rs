@@ -1,5 +1,5 @@
-//! Collection of streams. A source of streams (a table of the information schema, for example) has no encoding. Its rows are
-//! collected when the query is planned, and are part of the plan.
+//! Collection of streams. A source of streams (a table of the information schema, for example) has no encoding. Its
+//! rows are collected when the query is planned, and are part of the plan.
 
 use std::sync::Arc;
 

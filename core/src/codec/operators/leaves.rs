@@ -1,5 +1,5 @@
-//! Leaves with rows of their own: batches in memory, and generated series. DataFusion's encoding projects the order of batches
-//! twice, and forgets that, how and whether series are ordered, partitioned and projected.
+//! Leaves with rows of their own: batches in memory, and generated series. DataFusion's encoding projects the order of
+//! batches twice, and forgets that, how and whether series are ordered, partitioned and projected.
 
 use std::sync::Arc;
 

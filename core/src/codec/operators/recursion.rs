@@ -1,5 +1,5 @@
-//! Recursive queries. The operator and the scan of its work table are encoded apart; making the operator connects the scans
-//! of its name to its work table.
+//! Recursive queries. The operator and the scan of its work table are encoded apart; making the operator connects the
+//! scans of its name to its work table.
 
 use std::sync::Arc;
 

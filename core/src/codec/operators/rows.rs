@@ -1,5 +1,6 @@
-//! Operators that pass on rows: filters, projections, limits, coalescing, repartitioning, unnesting. DataFusion's encoding
-//! cuts their numbers off at 32 bits, and drops projections of all columns and the metadata of projected schemas.
+//! Operators that pass on rows: filters, projections, limits, coalescing, repartitioning, unnesting. DataFusion's
+//! encoding cuts their numbers off at 32 bits, and drops projections of all columns and the metadata of projected
+//! schemas.
 
 use std::sync::Arc;
 

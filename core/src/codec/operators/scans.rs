@@ -1,5 +1,5 @@
-//! Scans of files. DataFusion's encoding drops how files are compressed, whether their order is to be preserved, virtual
-//! columns, and limits past 32 bits.
+//! Scans of files. DataFusion's encoding drops how files are compressed, whether their order is to be preserved,
+//! virtual columns, and limits past 32 bits.
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Merges and sorts: the tie breaker of a merge, which DataFusion's encoding leaves out, and the sorts that it does not know.
+//! Merges and sorts: the tie breaker of a merge, which DataFusion's encoding leaves out, and the sorts that it does not
+//! know.
 
 use std::sync::Arc;
 

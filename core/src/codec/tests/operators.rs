@@ -212,9 +212,8 @@ fn operator_without_encoding_is_refused_by_name() {
     let explain = Arc::new(ExplainExec::new(schema(), vec![], false));
     let above: Arc<dyn ExecutionPlan> = Arc::new(FilterExec::try_new(lit(true), explain).expect("fits"));
     let error = encode_plan(above).expect_err("no encoding").strip_backtrace();
-    assert_eq!(
-        error,
-        "Error during planning: cannot send operator ExplainExec to executors: Error during planning: it has no encoding"
+    assert!(
+        error.ends_with("cannot send operator ExplainExec to executors: Error during planning: it has no encoding")
     );
 }
 

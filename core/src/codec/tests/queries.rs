@@ -82,7 +82,8 @@ async fn windows_arrive_equal() {
         "SELECT id, sum(id) OVER (ORDER BY s) FROM t ORDER BY s LIMIT 5",
         "SELECT DISTINCT count(DISTINCT k) OVER (PARTITION BY g) FROM t",
         "SELECT id, array_agg(v) OVER (ORDER BY id ROWS 2 PRECEDING), max(s) OVER (PARTITION BY g) FROM t",
-        "SELECT q.k, rank() OVER (PARTITION BY q.b ORDER BY q.k) FROM (SELECT id, k, g AS b FROM t ORDER BY id LIMIT 40) q
+        "SELECT q.k, rank() OVER (PARTITION BY q.b ORDER BY q.k)
+            FROM (SELECT id, k, g AS b FROM t ORDER BY id LIMIT 40) q
             WHERE q.b > 1",
     ];
     for query in queries {
