@@ -1,5 +1,5 @@
-//! Stage plans as bytes. What is decoded equals what was encoded in every field that counts, or encoding fails with the name
-//! of the operator.
+//! Stage plans as bytes. What is decoded equals what was encoded in every field that counts, or encoding fails with the
+//! name of the operator.
 //!
 //! ```text
 //!   operator   ─PlanEncoder─▶ our node [inputs]            ─PlanDecoder─▶ operator
@@ -8,11 +8,13 @@
 //!                             DataFusion's node [children]
 //! ```
 //!
-//! Every operator and expression passes the converter, whichever node is around it. So expressions of our own nodes share
-//! what those of others share: a filter that one operator fills while it runs, and others use, is one filter again.
+//! Every operator and expression passes the converter, whichever node is around it. So expressions of our own nodes
+//! share what those of others share: a filter that one operator fills while it runs, and others use, is one filter
+//! again.
 //!
 //! DataFusion encodes an operator or expression only if its encoding was compared with its fields and keeps them all
-//! ([`operators`]); a new one is refused until that is done. All others are encoded here, for the reasons that [`losses`] lists.
+//! ([`operators`]); a new one is refused until that is done. All others are encoded here, for the reasons that
+//! [`losses`] lists.
 
 mod context;
 mod converter;
@@ -51,8 +53,8 @@ pub fn encode_plan(plan: Arc<dyn ExecutionPlan>) -> Result<bytes::Bytes> {
 
 /// Encodes a stage's plan. `filters` are those of the query's window functions.
 ///
-/// Fails where an operator or expression cannot be read completely, and where executors could not decode it: messages in
-/// messages are bounded there, so that none overflows a stack.
+/// Fails where an operator or expression cannot be read completely, and where executors could not decode it: messages
+/// in messages are bounded there, so that none overflows a stack.
 pub fn encode_plan_with_filters(plan: Arc<dyn ExecutionPlan>, filters: &WindowFilters) -> Result<bytes::Bytes> {
     let bytes = physical_plan_to_bytes_with_proto_converter(plan, &RefusingCodec, &PlanEncoder { filters })?;
     match protobuf::PhysicalPlanNode::decode(bytes.as_ref()) {

@@ -1,5 +1,5 @@
-//! What the encodings of operators and expressions of ours share: expressions, orderings and partitionings as messages, through
-//! the same converter as everything else.
+//! What the encodings of operators and expressions of ours share: expressions, orderings and partitionings as messages,
+//! through the same converter as everything else.
 
 use std::sync::Arc;
 

@@ -91,8 +91,8 @@ fn extension(encoded: operators::EncodedOperator) -> PhysicalPlanNode {
     PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(extension)) }
 }
 
-/// Decodes one plan. An expression with an identity (a filter that one operator fills while it runs, and that others use) is
-/// one expression again, wherever it stands.
+/// Decodes one plan. An expression with an identity (a filter that one operator fills while it runs, and that others
+/// use) is one expression again, wherever it stands.
 #[derive(Default)]
 pub(super) struct PlanDecoder {
     expressions: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,

@@ -1,7 +1,7 @@
 //! Private fields of DataFusion's types, read from their derived `Debug` text.
 //!
-//! A field is read only where its place in the text is certain: at the end, which no value before it can imitate, or behind
-//! a prefix that is known to the last byte. Text of any other form is an error.
+//! A field is read only where its place in the text is certain: at the end, which no value before it can imitate, or
+//! behind a prefix that is known to the last byte. Text of any other form is an error.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug, Write};

@@ -1,5 +1,6 @@
-//! Functions by name. DataFusion's encoding sends the name alone; here, what is decoded is equal to what was encoded, or
-//! encoding fails: functions that a session has configured (time zone), and those that rely on the order of their input.
+//! Functions by name. DataFusion's encoding sends the name alone; here, what is decoded is equal to what was encoded,
+//! or encoding fails: functions that a session has configured (time zone), and those that rely on the order of their
+//! input.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

@@ -1,5 +1,5 @@
-//! Collecting streams. A source that gives streams (a table of the information schema, say) has no encoding: what it gives is
-//! collected when the query is planned, and travels with the plan.
+//! Collection of streams. A source of streams (a table of the information schema, for example) has no encoding. Its
+//! rows are collected when the query is planned, and are part of the plan.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use futures::TryStreamExt;
 
-/// Replaces each source of streams by a scan of what it gives: with the same schema, partitions, order and limit.
+/// Replaces each source of streams by a scan of its rows in memory, with the same schema, partitions, order and limit.
 ///
 /// Fails for streams without an end, and if more than `max_bytes` are collected from all of them together.
 pub async fn collect_streams(

@@ -1,5 +1,5 @@
-//! FILTER of window functions. A window function does not give its filter away, except as text. The filters are planned
-//! again from the logical plan, and one belongs to a function if its text is the one that the function shows.
+//! FILTER of window functions. A window function has no getter for its filter, only `Debug` text. The filters are
+//! planned again from the logical plan; a filter belongs to a function if its text ends the function's text.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -16,8 +16,8 @@ use super::debug_text::tail;
 
 /// Filters of the window functions of a query.
 ///
-/// DataFusion never rewrites the filter of a window function once it is planned, so that those of the logical plan that was
-/// planned are those of the physical plan.
+/// DataFusion never rewrites the filter of a window function once it is planned, so that those of the logical plan that
+/// was planned are those of the physical plan.
 #[derive(Debug, Default)]
 pub struct WindowFilters {
     by_text: HashMap<String, Arc<dyn PhysicalExpr>>,

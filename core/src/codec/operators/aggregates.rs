@@ -1,5 +1,5 @@
-//! Aggregates. DataFusion's encoding of the operator, which is the input of ours, drops grouping sets of nothing, and that a
-//! function relies on the order of its input; and it decodes with functions that may be reversed once more.
+//! Aggregates. DataFusion's encoding of the operator, which is the input of ours, drops grouping sets of nothing, and
+//! that a function relies on the order of its input; and it decodes with functions that may be reversed once more.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use super::super::values::{decode_indices, decode_statistics, encode_indices, en
 use crate::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::ids::StageId;
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     if let Some(reader) = plan.downcast_ref::<ExchangeReaderExec>() {
         return Ok(Some(Node::Reader(proto::ReaderNode {
             stage: reader.stage().0,

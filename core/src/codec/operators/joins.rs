@@ -12,20 +12,21 @@ use springald_proto::plan::plan_node::Node;
 
 use super::super::context::{DecodeContext, EncodeContext};
 use super::super::debug_text::{Cursor, tail};
+use super::without_inputs;
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let Some(join) = plan.downcast_ref::<PiecewiseMergeJoinExec>() else { return Ok(None) };
     Ok(Some(Node::PiecewiseMergeJoin(proto::PiecewiseMergeJoinNode {
         buffered: context.expression(&join.on.0)?,
         streamed: context.expression(&join.on.1)?,
         operator: format!("{:?}", join.operator),
         join_type: join.join_type.to_string(),
-        partitions: partitions_of(join)? as u64,
+        partitions: partitions_of(&without_inputs(plan)?)? as u64,
     })))
 }
 
 /// The number has no getter. It is the last field of the text.
-fn partitions_of(join: &PiecewiseMergeJoinExec) -> Result<usize> {
+fn partitions_of(join: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     let text = tail(join, 48);
     let Some((_, number)) = text.rsplit_once(", num_partitions: ") else {
         return plan_err!("its number of partitions cannot be read");

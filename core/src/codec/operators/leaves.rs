@@ -1,5 +1,5 @@
-//! Leaves with rows of their own: batches in memory, and generated series. DataFusion's encoding projects the order of batches
-//! twice, and forgets that, how and whether series are ordered, partitioned and projected.
+//! Leaves with rows of their own: batches in memory, and generated series. DataFusion's encoding projects the order of
+//! batches twice, and forgets that, how and whether series are ordered, partitioned and projected.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::super::values::{
     check_schema, decode_batches, decode_indices, decode_schema, encode_batches, encode_indices, encode_schema,
 };
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     if let Some(series) = plan.downcast_ref::<LazyMemoryExec>() {
         return encode_lazy_memory(series, context).map(Some);
     }

@@ -1,5 +1,5 @@
-//! Recursive queries. What one step leaves for the next is found by its name again: an operator and the work table that it
-//! fills are decoded apart, and wired when the operator is made.
+//! Recursive queries. The operator and the scan of its work table are encoded apart; making the operator connects the
+//! scans of its name to its work table.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::super::context::EncodeContext;
 use super::super::debug_text::Cursor;
 use super::super::values::{decode_indices, decode_schema, encode_indices, encode_schema};
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, _context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, _context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let node = if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
         Node::RecursiveQuery(proto::RecursiveQueryNode {
             name: query.name().to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn restore_work_table(node: &proto::WorkTableNode) -> Result<Arc<dyn 
     Ok(Arc::new(WorkTableExec::new(node.name.clone(), Arc::new(whole), projection)?))
 }
 
-/// A schema of which `schema` is the projection to `columns`. Nobody reads the other columns.
+/// Returns a schema of which `schema` is the projection to `columns`. The other columns are never read.
 fn unprojected(schema: &Schema, columns: &[usize]) -> Result<Schema> {
     if columns.len() != schema.fields().len() {
         return internal_err!(

@@ -1,5 +1,6 @@
-//! Operators that pass on rows: filters, projections, limits, coalescing, repartitioning, unnesting. DataFusion's encoding
-//! cuts their numbers off at 32 bits, and drops projections of all columns and the metadata of projected schemas.
+//! Operators that pass on rows: filters, projections, limits, coalescing, repartitioning, unnesting. DataFusion's
+//! encoding cuts their numbers off at 32 bits, and drops projections of all columns and the metadata of projected
+//! schemas.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ const NULL_HANDLING: [NullHandling; 3] =
     [NullHandling::Preserve, NullHandling::Drop, NullHandling::PreserveAndExpandEmpty];
 
 #[expect(deprecated, reason = "DataFusion still encodes CoalesceBatchesExec")]
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let node = if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         Node::Filter(proto::FilterNode {
             expression: context.expression(filter.predicate())?,

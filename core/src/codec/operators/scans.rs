@@ -1,5 +1,5 @@
-//! Scans of files. DataFusion's encoding drops how files are compressed, whether their order is to be preserved, virtual
-//! columns, and limits past 32 bits.
+//! Scans of files. DataFusion's encoding drops how files are compressed, whether their order is to be preserved,
+//! virtual columns, and limits past 32 bits.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::sources::{encode_source, restore_source};
 /// `Debug` text of the factory that stands for none.
 const DEFAULT_ADAPTER: &str = "DefaultPhysicalExprAdapterFactory";
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let Some(exec) = plan.downcast_ref::<DataSourceExec>() else { return Ok(None) };
     let Some(scan) = exec.data_source().downcast_ref::<FileScanConfig>() else { return Ok(None) };
     let default_expression_adapter = match &scan.expr_adapter_factory {

@@ -1,11 +1,10 @@
-//! Merges and sorts: the tie breaker of a merge, which DataFusion's encoding leaves out, and the sorts that it does not know.
+//! Merges and sorts: the tie breaker of a merge, which DataFusion's encoding leaves out, and the sorts that it does not
+//! know.
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
 use datafusion::physical_plan::sorts::partitioned_topk::{PartitionedTopKExec, WindowFnKind};
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -14,13 +13,15 @@ use springald_proto::plan::plan_node::Node;
 
 use super::super::context::{DecodeContext, EncodeContext, decode_fetch, encode_fetch};
 use super::super::debug_text::last_flag;
+use super::without_inputs;
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let node = if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
         Node::SortPreservingMerge(proto::SortPreservingMergeNode {
             ordering: Some(context.ordering(merge.expr())?),
             fetch: encode_fetch(merge.fetch()),
-            round_robin: breaks_ties_by_turns(merge)?,
+            // The flag has no getter.
+            round_robin: last_flag(&without_inputs(plan)?, "enable_round_robin_repartition")?,
         })
     } else if let Some(sort) = plan.downcast_ref::<PartialSortExec>() {
         Node::PartialSort(proto::PartialSortNode {
@@ -40,14 +41,6 @@ pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> R
         return Ok(None);
     };
     Ok(Some(node))
-}
-
-/// The flag has no getter. It is read from the text of the same merge of an empty input.
-fn breaks_ties_by_turns(merge: &SortPreservingMergeExec) -> Result<bool> {
-    let empty = Arc::new(EmptyExec::new(merge.input().schema()));
-    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    let short = Arc::new(merge.clone()).replace_children(vec![empty], options)?;
-    last_flag(&short, "enable_round_robin_repartition")
 }
 
 pub(super) fn restore_merge(

@@ -69,8 +69,8 @@ pub(super) fn restore_source(
     })
 }
 
-/// True if each file is one array. The source does not tell; but a part of a file is what it refuses to read then, and
-/// only then, before it has touched anything.
+/// True if each file is one array. The source has no getter for it. It refuses to read a part of a file in that case
+/// only, and before any I/O.
 fn reads_arrays(json: &JsonSource, scan: &FileScanConfig) -> Result<bool> {
     let Some(file) = scan.file_groups.iter().flat_map(|group| group.iter()).next() else { return Ok(false) };
     let mut part = file.clone();

@@ -22,15 +22,16 @@ use super::super::values::{
     decode_indices, decode_scalar, decode_schema, encode_indices, encode_scalar, encode_schema,
 };
 use super::aggregates::{encode_function, restore_function};
+use super::without_inputs;
 
 const UNITS: [WindowFrameUnits; 3] = [WindowFrameUnits::Rows, WindowFrameUnits::Range, WindowFrameUnits::Groups];
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let (window_exprs, mode, can_repartition) = if let Some(window) = plan.downcast_ref::<WindowAggExec>() {
-        (window.window_expr(), None, last_flag(window, "can_repartition")?)
+        (window.window_expr(), None, last_flag(&without_inputs(plan)?, "can_repartition")?)
     } else if let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() {
         let mode = encode_mode(&window.input_order_mode);
-        (window.window_expr(), Some(mode), can_repartition_bounded(window)?)
+        (window.window_expr(), Some(mode), can_repartition_bounded(&without_inputs(plan)?)?)
     } else {
         return Ok(None);
     };
@@ -48,7 +49,7 @@ pub(super) fn encode(plan: &dyn ExecutionPlan, context: &EncodeContext<'_>) -> R
 
 /// The flag has no getter, and stands before the last field of the text, which must be empty: it is an observer of the
 /// windows' states.
-fn can_repartition_bounded(window: &BoundedWindowAggExec) -> Result<bool> {
+fn can_repartition_bounded(window: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let text = tail(window, 64);
     for flag in [false, true] {
         if text.ends_with(&format!(", can_repartition: {flag}, state_observer: None }}")) {
@@ -175,8 +176,7 @@ fn restore_standard(
     build_standard(&function, &arguments, schema, &node.name, node.is_reversed, node.ignore_nulls)
 }
 
-/// Makes a window function. One that is evaluated in reverse is made forward, by the function whose reverse it is, and
-/// reversed then.
+/// Makes a window function. A reversed one is made from the function that it is the reverse of, and then reversed.
 fn build_standard(
     function: &Arc<datafusion::logical_expr::WindowUDF>,
     arguments: &[Arc<dyn PhysicalExpr>],

@@ -11,7 +11,7 @@ mod streams;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float16Type, Schema, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
@@ -19,6 +19,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
 
 use super::*;
+
+/// A number of half precision.
+type F16 = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// The first number past 32 bits.
 const LARGE: usize = 1 << 32;
@@ -41,11 +44,13 @@ fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
     displayable(plan.as_ref()).indent(true).to_string()
 }
 
-/// Words of the derived `Debug` text, in which maps have no order.
+/// Words and brackets of the derived `Debug` text, in which maps have no order.
 fn words(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
     let text = format!("{plan:?}");
+    let brackets = text.chars().filter(|character| "[]{}()".contains(*character)).map(String::from);
     let words = text.split(|character: char| !(character.is_alphanumeric() || character == '_' || character == '-'));
-    let mut words: Vec<_> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
+    let mut words: Vec<_> = words.chain(brackets).collect();
     words.sort();
     words
 }
