@@ -83,7 +83,9 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let modes = if options.mode.is_empty() { Mode::ALL.to_vec() } else { options.mode.clone() };
     let mut runner = Runner::start(options.executors, modes, expected).await;
     for path in scripts {
-        runner.run(&root, &own, &path).await?;
+        if let Err(why) = runner.run(&root, &own, &path).await {
+            runner.report.aborted.push(why);
+        }
         if options.verbose {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let unexpected = runner.report.unexpected().count();

@@ -121,9 +121,10 @@ impl<'a> Lines<'a> {
 
     /// Text up to the next empty line or `----`; what is expected behind `----` is passed over.
     fn statement(&mut self) -> String {
-        let mut sql = Vec::new();
+        // The first line belongs to it even if it is empty.
+        let mut sql = Vec::from_iter(self.take());
         while let Some(line) = self.take() {
-            match line.trim_end() {
+            match line {
                 "" => break,
                 "----" => {
                     self.skip_expected();
@@ -138,7 +139,7 @@ impl<'a> Lines<'a> {
     /// Passes over expected rows, which end with an empty line. Those of an error end with two; what stands between them
     /// is no directive, and a directive does not stand there.
     fn skip_expected(&mut self) {
-        while self.take().is_some_and(|line| !line.trim().is_empty()) {}
+        while self.take().is_some_and(|line| !line.is_empty()) {}
         let is_directive = |line: &str| {
             let word = line.split_whitespace().next().unwrap_or_default();
             line.trim().is_empty()
@@ -174,6 +175,7 @@ mod tests {
         let sql: Vec<&str> = found.iter().map(|(_, sql)| sql.as_str()).collect();
         assert_eq!(sql, ["CREATE TABLE t\nAS SELECT 1", "SELECT 1", "SELECT x"]);
         assert_eq!(found[2].0, "a.slt:11");
+        assert_eq!(records("statement ok\n\nSELECT 1\n\n", &[])[0].1, "\nSELECT 1");
     }
 
     #[test]
