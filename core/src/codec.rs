@@ -11,6 +11,7 @@
 
 mod encoding;
 mod limits;
+mod samples;
 mod scans;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ impl PhysicalExtensionCodec for PlanCodec {
             (Some(Node::Filter(filter)), [input]) => decode_filter(&filter, input),
             (Some(Node::Scan(scan)), [input]) => scans::restore(&scan, input),
             (Some(Node::Limit(limit)), [input]) => limits::restore(&limit, input),
+            (Some(Node::Sample(sample)), [input]) => samples::decode(&sample, input),
             _ => internal_err!("an operator of ours is unknown, or has the wrong number of inputs"),
         }
     }

@@ -18,8 +18,9 @@ use springald_proto::exchange::{
     ExchangeNode, KeyColumns, ReaderNode, RuntimeFilterNode, WriterNode, exchange_node::Node,
 };
 
-use super::{limits, scans};
+use super::{limits, samples, scans};
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
+use crate::sample::SampleExec;
 
 /// Encodes as DataFusion does, and adds what that leaves out.
 pub(super) struct Encoder;
@@ -30,7 +31,11 @@ impl PhysicalProtoConverterExtension for Encoder {
         plan: &Arc<dyn ExecutionPlan>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalPlanNode> {
-        if let Some(node) = exchange_operator(plan, codec, self)? {
+        let ours_alone = match plan.downcast_ref::<SampleExec>() {
+            Some(sample) => Some(Node::Sample(samples::encode(sample))),
+            None => exchange_operator(plan, codec, self)?,
+        };
+        if let Some(node) = ours_alone {
             let inputs = plan.children().into_iter().map(|input| self.execution_plan_to_proto(input, codec));
             return Ok(ours(node, inputs.collect::<Result<_>>()?));
         }
