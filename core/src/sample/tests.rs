@@ -285,3 +285,28 @@ async fn seed_that_is_not_fixed_is_an_error() {
     let error = context.state().create_physical_plan(&logical).await.expect_err("no seed").to_string();
     assert!(error.contains("seed"), "{error}");
 }
+
+#[tokio::test]
+async fn decoded_sample_gives_the_same_rows() {
+    let files = Files::write().await;
+    let context = files.session(1000, 4).await;
+    for method in ["BERNOULLI", "SYSTEM"] {
+        for table in ["c", "p"] {
+            let sql = format!("SELECT id FROM {table} TABLESAMPLE {method} (33.3)");
+            let plan = planned(&context, &sql, 5).await.expect("planned");
+            let bytes = crate::codec::encode_plan(Arc::clone(&plan)).expect("encoded");
+            let decoded = crate::codec::decode_plan(&bytes, &context.task_ctx()).expect("decoded");
+            let rows_of = async |plan| collect(plan, context.task_ctx()).await.expect("run");
+            assert!(format!("{decoded:?}").contains("percent: Percent(33.3)"), "{decoded:?}");
+            assert_eq!(sorted(&rows_of(plan).await), sorted(&rows_of(decoded).await), "{sql}");
+        }
+    }
+}
+
+/// The lines that show the rows, in order.
+fn sorted(rows: &[RecordBatch]) -> Vec<String> {
+    let shown = pretty_format_batches(rows).expect("shown").to_string();
+    let mut lines: Vec<String> = shown.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
