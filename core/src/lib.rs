@@ -12,6 +12,7 @@ pub mod ids;
 pub mod object_stores;
 pub mod plan_diff;
 pub mod plan_session;
+pub mod sample;
 pub mod secrets;
 pub mod settings;
 pub mod telemetry;

@@ -32,6 +32,7 @@ pub mod sessions;
 mod sim;
 pub mod store;
 mod sweep;
+mod syntax;
 mod takeover;
 pub mod tickets;
 

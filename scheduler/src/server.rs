@@ -15,6 +15,7 @@ use datafusion::prelude::SessionConfig;
 use futures::Stream;
 use springald_core::error::{Error, Result};
 use springald_core::ids::{ClusterName, ExecutorId, SchedulerId};
+use springald_core::sample;
 use springald_core::settings::Settings;
 use springald_core::telemetry::events::names;
 use springald_proto::control::control_server::ControlServer;
@@ -259,12 +260,12 @@ pub(crate) fn base_session(catalog: &Catalog, object_stores: Arc<dyn ObjectStore
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.parquet.pushdown_filters = false;
-    Ok(SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_catalog_list(catalog.provider_list())
-        .build())
+        .with_catalog_list(catalog.provider_list());
+    Ok(sample::register(builder).build())
 }
 
 /// Cancels what other schedulers were asked to cancel for us.

@@ -8,6 +8,7 @@ mod joins;
 mod leaves;
 mod recursion;
 mod rows;
+mod samples;
 mod scans;
 mod sorts;
 mod sources;
@@ -60,6 +61,7 @@ pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>)
         windows::encode,
         joins::encode,
         recursion::encode,
+        samples::encode,
         scans::encode,
         leaves::encode,
     ];
@@ -146,6 +148,7 @@ pub(super) fn restore(
             joins::restore_piecewise_merge(node, buffered, streamed, context)
         }
         (Node::RecursiveQuery(node), [first, next]) => recursion::restore_query(node, first, next),
+        (Node::Sample(node), [input]) => samples::restore(node, input),
         (Node::WorkTable(node), []) => recursion::restore_work_table(node),
         (Node::FileScan(node), []) => scans::restore(node, context),
         (Node::MemoryScan(node), []) => leaves::restore_memory_scan(node, context),

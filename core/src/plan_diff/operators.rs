@@ -39,6 +39,7 @@ use super::layout::{self, ANALYZE, MERGE, WORK_TABLE};
 use super::report::{Check, Located, Stop, differs, same, unreadable};
 use super::values::optional_statistics;
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
+use crate::sample::SampleExec;
 
 impl Comparison {
     /// Compares what two operators of one type hold beside their children and the properties that all operators have.
@@ -73,6 +74,7 @@ impl Comparison {
             HashJoinExec => Self::hash_joins,
             RepartitionExec => Self::repartitions,
             CoalescePartitionsExec => no_fields,
+            SampleExec => |_, left, right| same("sample", left.sample(), right.sample()),
             SortExec => Self::sorts,
             GlobalLimitExec => |comparison, left, right| {
                 same("skip", &left.skip(), &right.skip())?;

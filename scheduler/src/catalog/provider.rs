@@ -24,6 +24,7 @@ use springald_core::telemetry::events::names;
 use super::name::{CATALOG, INFORMATION_SCHEMA, TableName};
 use super::shared::Shared;
 use super::snapshot::{Definition, Kind};
+use crate::syntax;
 
 /// Deepest nesting of views; a view that leads back to itself ends here.
 const MAX_VIEW_DEPTH: usize = 16;
@@ -93,7 +94,10 @@ impl CatalogList {
         let mut state = self.shared.defaults().clone();
         let deeper = Self { shared: Arc::clone(&self.shared), depth: self.depth + 1, broken: Broken::Error };
         state.register_catalog_list(Arc::new(deeper));
-        match state.create_logical_plan(sql).await? {
+        let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        // Also a view that was made before its syntax was refused.
+        syntax::check(&statement, &state)?;
+        match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::unwrap_or_clone(view.input)),
             _ => Err(Error::internal("its definition is not planned as a CREATE VIEW statement")),
         }

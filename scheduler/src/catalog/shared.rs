@@ -7,6 +7,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use parking_lot::RwLock;
 use springald_core::error::Result;
+use springald_core::sample;
 
 use super::name::{CATALOG, DEFAULT_SCHEMA, TableName};
 use super::snapshot::{Definition, Snapshot};
@@ -31,7 +32,8 @@ impl Shared {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
             .with_create_default_catalog_and_schema(false);
-        let defaults = SessionStateBuilder::new().with_default_features().with_config(config).build();
+        let builder = SessionStateBuilder::new().with_default_features().with_config(config);
+        let defaults = sample::register_syntax(builder).build();
         Self { store, snapshot: RwLock::default(), defaults }
     }
 

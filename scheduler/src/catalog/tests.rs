@@ -275,6 +275,16 @@ async fn given_another_default_schema_a_views_tables_must_be_written_with_theirs
 }
 
 #[tokio::test]
+async fn view_with_ignored_syntax_is_refused() {
+    let node = Node::alone().await;
+    let error = node.refused("CREATE VIEW v AS SELECT 1 AS a FOR UPDATE").await;
+    assert_eq!(error.code(), ErrorCode::Unsupported, "{error}");
+    assert!(error.message().contains("view v") && error.message().contains("FOR UPDATE"), "{error}");
+    node.done("CREATE VIEW v AS SELECT a FROM (VALUES (1), (2)) AS t (a) TABLESAMPLE BERNOULLI (100) REPEATABLE (1)").await;
+    assert_eq!(node.rows("SELECT count(*) AS n FROM v").await.expect("sampled"), "| 2 |");
+}
+
+#[tokio::test]
 async fn given_schemas_they_hold_tables_and_are_dropped_only_empty_or_with_cascade() {
     let (node, dir) = (Node::alone().await, directory());
     let file = numbers(&dir.path().join("t.parquet"), &[1]);

@@ -229,7 +229,8 @@ impl Engine {
         let options = QueryOptions::new(&self.parts.query, &context.session.settings)?;
         let cluster = self.parts.dispatcher.cluster_shape();
         let state = options.whole(&self.parts.base, cluster);
-        let (logical, kind) = match self.prepare(sql, &state, context).await? {
+        let sample_seed = statement::sample_seed(&record.job_id.parse()?);
+        let (logical, kind) = match self.prepare(sql, &state, context, sample_seed).await? {
             Prepared::Done => return Ok(Taken::Done),
             Prepared::Query(logical) => (logical, kinds::QUERY),
             Prepared::Explain(logical) => (logical, kinds::EXPLAIN),
@@ -307,7 +308,7 @@ impl Engine {
     async fn explained(&self, job: &JobId, error: Error) -> Error {
         let Ok(Some(entry)) = self.parts.store.get(&records::job_key(job)).await else { return error };
         let Ok(record) = records::decode::<JobRecord>(&entry) else { return error };
-        match statement::parse(&record.sql, &self.parts.base).await {
+        match statement::parse(&record.sql, &self.parts.base, 0).await {
             Ok(plan) => {
                 let tables = Catalog::tables_of(&plan);
                 self.parts.catalog.explain_failure(error, &tables, &self.parts.base).await
@@ -398,8 +399,14 @@ impl Engine {
         }
     }
 
-    async fn prepare(&self, sql: &str, state: &SessionState, context: &QueryContext) -> Result<Prepared> {
-        match statement::parse(sql, state).await? {
+    async fn prepare(
+        &self,
+        sql: &str,
+        state: &SessionState,
+        context: &QueryContext,
+        sample_seed: u64,
+    ) -> Result<Prepared> {
+        match statement::parse(sql, state, sample_seed).await? {
             LogicalPlan::Ddl(ddl) => {
                 self.parts.catalog.apply(&ddl, state, &context.user, sql).await?;
                 Ok(Prepared::Done)

@@ -21,9 +21,11 @@ use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use springald_core::error::{Error, ErrorCode, Result};
-use springald_core::secrets;
+use springald_core::ids::JobId;
+use springald_core::{sample, secrets};
 
 use super::Described;
+use crate::syntax;
 
 /// A statement, ready for the next step.
 pub(super) enum Prepared {
@@ -37,15 +39,27 @@ pub(super) enum Prepared {
     Analyze(LogicalPlan),
 }
 
-/// Parses exactly one statement and resolves its names. Errors say where in the text. Refuses what would
-/// overflow the stack, or fill the memory, while it is planned.
-pub(super) async fn parse(sql: &str, state: &SessionState) -> Result<LogicalPlan> {
+/// Seed of a statement's samples. Planned again for the same job, a statement samples the same rows.
+pub(super) fn sample_seed(job: &JobId) -> u64 {
+    sample::stable_hash(job.as_str().as_bytes())
+}
+
+/// Parses exactly one statement and resolves its names. Errors say where in the text. Refuses statements that would
+/// overflow the stack, or fill the memory, while they are planned, and syntax that planning would ignore. `seed` decides
+/// which rows a `TABLESAMPLE` without `REPEATABLE` keeps.
+pub(super) async fn parse(sql: &str, state: &SessionState, seed: u64) -> Result<LogicalPlan> {
     let statement = parse_one(sql, state)?;
     expansion::check(&statement)?;
+    syntax::check(&statement, state).map_err(|error| masked(error, sql))?;
     let plan = state.statement_to_plan(statement).await.map_err(|error| located(error, sql))?;
     limits::check_plan(&plan)?;
     growth::check(&plan)?;
-    Ok(plan)
+    Ok(sample::fix_seeds(plan, seed)?)
+}
+
+/// The error without the secrets of the statement.
+fn masked(error: Error, sql: &str) -> Error {
+    Error::new(error.code(), secrets::error_of(sql, error.message()))
 }
 
 fn parse_one(sql: &str, state: &SessionState) -> Result<Statement> {
@@ -121,7 +135,8 @@ fn check_reads(plan: &LogicalPlan) -> Result<()> {
 
 /// What a statement would answer.
 pub(super) async fn describe(sql: &str, state: &SessionState) -> Result<Described> {
-    let plan = parse(sql, state).await?;
+    // The rows of a sample do not matter to its schema.
+    let plan = parse(sql, state, 0).await?;
     if matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
         return Ok(Described { schema: no_schema(), parameters: vec![], is_query: false });
     }
@@ -197,7 +212,7 @@ mod tests {
             ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/x' OPTIONS ('password' = 'hunter2')", "="),
         ];
         for (sql, part) in cases {
-            let error = parse(sql, &state).await.expect_err(sql);
+            let error = parse(sql, &state, 0).await.expect_err(sql);
             assert!(error.message().contains(part), "{sql}: {error}");
             assert!(!format!("{error:?}").contains("hunter2"), "{sql}: {error:?}");
         }
@@ -206,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn given_a_statement_without_secrets_then_the_error_says_what_was_found_and_where() {
         let state = SessionStateBuilder::new().with_default_features().build();
-        let error = parse("SET x.y 'z'", &state).await.expect_err("no equals sign");
+        let error = parse("SET x.y 'z'", &state, 0).await.expect_err("no equals sign");
         assert!(error.message().contains("found: 'z' at Line: 1, Column: 9"), "{error}");
     }
 
@@ -219,9 +234,9 @@ mod tests {
             ("DROP TABLE IF EXISTS t", "only queries can be explained"),
             ("SET datafusion.execution.batch_size = 1", "only queries can be explained"),
         ] {
-            for head in ["", "EXPLAIN ", "EXPLAIN VERBOSE ", "EXPLAIN ANALYZE "] {
+            for head in ["", "EXPLAIN ", "EXPLAIN ANALYZE "] {
                 let sql = format!("{head}{statement}");
-                let plan = parse(&sql, &state).await.expect(&sql);
+                let plan = parse(&sql, &state, 0).await.expect(&sql);
                 let Err(error) = classify(plan) else { panic!("{sql} is taken") };
                 assert_eq!(error.code(), ErrorCode::Unsupported, "{sql}: {error}");
                 assert!(error.message().contains(part), "{sql}: {error}");
@@ -233,11 +248,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ignored_syntax_is_refused_before_planning() {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        for sql in ["SELECT 1 FOR UPDATE", "EXPLAIN SELECT 1 FOR UPDATE", "CREATE VIEW v AS SELECT 1 FOR UPDATE"] {
+            let error = parse(sql, &state, 0).await.expect_err(sql);
+            assert_eq!(error.code(), ErrorCode::Unsupported, "{sql}: {error}");
+            assert!(error.message().contains("FOR UPDATE"), "{sql}: {error}");
+        }
+    }
+
+    /// A takeover plans a statement without stages again: the job decides which rows it samples.
+    #[tokio::test]
+    async fn sample_seed_is_that_of_the_job() {
+        let state = sample::register(SessionStateBuilder::new().with_default_features()).build();
+        let sql = "SELECT a FROM (VALUES (1), (2)) AS t (a) TABLESAMPLE BERNOULLI (50)";
+        let (first, second) = (JobId::generate(), JobId::generate());
+        let planned = async |job: &JobId| parse(sql, &state, sample_seed(job)).await.expect(sql).to_string();
+        assert!(planned(&first).await.contains("seed="));
+        assert_eq!(planned(&first).await, planned(&first).await);
+        assert_ne!(planned(&first).await, planned(&second).await);
+    }
+
+    #[tokio::test]
     async fn given_parameters_then_the_statement_is_refused_with_and_without_explain() {
         let state = SessionStateBuilder::new().with_default_features().build();
         for head in ["", "EXPLAIN ", "EXPLAIN ANALYZE "] {
             let sql = format!("{head}SELECT 1 WHERE 1 = (SELECT $1::INT)");
-            let Err(error) = classify(parse(&sql, &state).await.expect(&sql)) else { panic!("{sql} is taken") };
+            let Err(error) = classify(parse(&sql, &state, 0).await.expect(&sql)) else { panic!("{sql} is taken") };
             assert!(error.message().contains("has parameters"), "{sql}: {error}");
         }
     }
@@ -252,7 +289,7 @@ mod tests {
         let planned = async move {
             let state = SessionStateBuilder::new().with_default_features().build();
             for sql in chains {
-                let plan = parse(&sql, &state).await.expect("within limits");
+                let plan = parse(&sql, &state, 0).await.expect("within limits");
                 state.create_physical_plan(&plan).await.expect("planned");
             }
         };
@@ -264,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn given_a_chain_that_would_overflow_the_stack_then_it_is_refused_before_it_is_parsed() {
         let state = SessionStateBuilder::new().with_default_features().build();
-        let error = parse(&format!("SELECT 1{}", "+1".repeat(500_000)), &state).await.expect_err("too long");
+        let error = parse(&format!("SELECT 1{}", "+1".repeat(500_000)), &state, 0).await.expect_err("too long");
         assert_eq!(error.code(), ErrorCode::Invalid);
         assert!(error.message().contains("nested too deeply"), "{error}");
     }

@@ -227,8 +227,9 @@ async fn plan_again(
     let settings = record.settings.clone().into_iter().collect();
     let options = QueryOptions::new(query, &settings)?;
     let state = options.whole(base, cluster);
+    let sample_seed = statement::sample_seed(&record.job_id.parse()?);
     let changed = || Error::unavailable("the tables have changed since the query was planned; run it again");
-    let (logical, analyze) = match statement::classify(statement::parse(&record.sql, &state).await?)? {
+    let (logical, analyze) = match statement::classify(statement::parse(&record.sql, &state, sample_seed).await?)? {
         Prepared::Query(logical) => (logical, false),
         Prepared::Analyze(logical) => (logical, true),
         Prepared::Explain(logical) => {

@@ -10,6 +10,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, Partiti
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use springald_core::sample::SampleExec;
 
 /// True if any operator of the plan satisfies the predicate.
 fn any(plan: &Arc<dyn ExecutionPlan>, predicate: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> bool {
@@ -53,7 +54,8 @@ pub(super) fn is_indeterminate(plan: &Arc<dyn ExecutionPlan>) -> bool {
     any(plan, &|node| {
         let takes_what_comes_first =
             node.is::<GlobalLimitExec>() || node.is::<LocalLimitExec>() || node.fetch().is_some();
-        takes_what_comes_first || depends_on_order(node) || has_volatile_expression(node)
+        let samples_anew = node.downcast_ref::<SampleExec>().is_some_and(|sample| !sample.is_repeatable());
+        takes_what_comes_first || samples_anew || depends_on_order(node) || has_volatile_expression(node)
     })
 }
 

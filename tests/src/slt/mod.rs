@@ -73,8 +73,8 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<Report, String> {
     let root = options.root.canonicalize().map_err(|error| format!("{}: {error}", options.root.display()))?;
     // Locations in scripts are relative to it.
-    std::env::set_current_dir(&root).map_err(|error| format!("{}: {error}", root.display()))?;
     let own = workspace().join("tests/slt");
+    std::env::set_current_dir(&root).map_err(|error| format!("{}: {error}", root.display()))?;
     files::generate(&root, &own).await?;
     let scripts = files::scripts(&root.join("test_files"), &options.files, options.sample)?;
     let list = own.join("expected_differences.txt");
