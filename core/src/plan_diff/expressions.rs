@@ -14,12 +14,12 @@ use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr, ScalarFun
 
 use super::Comparison;
 use super::layout::{self, DYNAMIC_FILTER};
-use super::report::{Check, Located, Stop, differs, same, unreadable};
+use super::report::{Check, Located, Stop, differs, same, same_text, unreadable};
 use super::values::{fields, scalars_equal};
 
 type Expression = Arc<dyn PhysicalExpr>;
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn expressions(&mut self, field: &str, left: &[Expression], right: &[Expression]) -> Check {
         if left.len() != right.len() {
             return Err(differs(field, &Shown(left), &Shown(right)));
@@ -179,7 +179,7 @@ impl Comparison {
         let [left_fields, right_fields] = [left, right].map(|filter| layout::fields(filter, &DYNAMIC_FILTER));
         let (left_fields, right_fields) = (left_fields?, right_fields?);
         let remapped = [&left_fields, &right_fields].map(|fields| fields[1] == "None");
-        same("children of dynamic filter", &left_fields[0], &right_fields[0])?;
+        same_text("children of dynamic filter", &left_fields[0], &right_fields[0])?;
         same("children are remapped", &remapped[0], &remapped[1])?;
         let complete = [&left_fields, &right_fields].map(|fields| fields[2].contains("is_complete: true"));
         same("completion of dynamic filter", &complete[0], &complete[1])

@@ -11,13 +11,13 @@ use datafusion::physical_plan::windows::WindowUDFExpr;
 
 use super::Comparison;
 use super::layout::{self, AGGREGATE, PLAIN_WINDOW, SLIDING_WINDOW, WINDOW_FUNCTION};
-use super::report::{Check, Located, Stop, differs, same, unreadable};
+use super::report::{Check, Located, Stop, differs, same, same_text, unreadable};
 use super::values::fields;
 
 /// Parts of debug texts that do not tell all of an expression.
 const OPAQUE: [&str; 3] = ["\"<FUNC>\"", "DynamicFilterPhysicalExpr", "ScalarSubqueryExpr"];
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn aggregates(&mut self, left: &AggregateFunctionExpr, right: &AggregateFunctionExpr) -> Check {
         same("name", left.name(), right.name())?;
         same("function", left.fun(), right.fun())?;
@@ -40,7 +40,7 @@ impl Comparison {
         let (left, right) = (layout::fields(left, &AGGREGATE)?, layout::fields(right, &AGGREGATE)?);
         for (index, name) in AGGREGATE.1.iter().enumerate() {
             if ["arg_fields", "ordering_fields", "input_fields"].contains(name) {
-                same(name, &left[index], &right[index])?;
+                same_text(name, &left[index], &right[index])?;
             }
         }
         Ok(())
@@ -75,12 +75,14 @@ impl Comparison {
         if let (Some(one), Some(other)) = (one.downcast_ref::<PlainAggregateWindowExpr>(), other.downcast_ref()) {
             let other: &PlainAggregateWindowExpr = other;
             self.aggregates(one.get_aggregate_expr(), other.get_aggregate_expr())?;
-            return filters(&layout::fields(one, &PLAIN_WINDOW)?[5], &layout::fields(other, &PLAIN_WINDOW)?[5]);
+            let texts = [&layout::fields(one, &PLAIN_WINDOW)?[5], &layout::fields(other, &PLAIN_WINDOW)?[5]];
+            return self.filters_of_windows((left, texts[0]), (right, texts[1]));
         }
         if let (Some(one), Some(other)) = (one.downcast_ref::<SlidingAggregateWindowExpr>(), other.downcast_ref()) {
             let other: &SlidingAggregateWindowExpr = other;
             self.aggregates(one.get_aggregate_expr(), other.get_aggregate_expr())?;
-            return filters(&layout::fields(one, &SLIDING_WINDOW)?[4], &layout::fields(other, &SLIDING_WINDOW)?[4]);
+            let texts = [&layout::fields(one, &SLIDING_WINDOW)?[4], &layout::fields(other, &SLIDING_WINDOW)?[4]];
+            return self.filters_of_windows((left, texts[0]), (right, texts[1]));
         }
         Err(unreadable("window expression", format!("of an unknown type: {left:?}")))
     }
@@ -94,9 +96,20 @@ impl Comparison {
         }
         let (left, right) = (layout::fields(left, &WINDOW_FUNCTION)?, layout::fields(right, &WINDOW_FUNCTION)?);
         for (index, name) in WINDOW_FUNCTION.1.iter().enumerate().skip(2) {
-            same(name, &left[index], &right[index])?;
+            same_text(name, &left[index], &right[index])?;
         }
         Ok(())
+    }
+
+    /// Compares filters by their debug texts, and, if these leave out something, by the expressions.
+    fn filters_of_windows(&mut self, left: (&Arc<dyn WindowExpr>, &str), right: (&Arc<dyn WindowExpr>, &str)) -> Check {
+        same_text("filter", left.1, right.1)?;
+        let Some(part) = OPAQUE.iter().find(|part| left.1.contains(**part)) else { return Ok(()) };
+        let known = self.filters.map(|[one, other]| (one(left.0.as_ref()), other(right.0.as_ref())));
+        match known {
+            Some((Some(left), Some(right))) => self.expression(&left, &right).located(|| "filter".to_owned()),
+            _ => Err(unreadable("filter", format!("an expression that shows only {part}"))),
+        }
     }
 
     pub(super) fn filters_of_aggregates(
@@ -117,13 +130,4 @@ fn window_function(window: &StandardWindowExpr) -> Result<&WindowUDFExpr, Box<St
     let function = window.get_standard_func_expr();
     let unknown = || unreadable("window function", format!("of an unknown type: {function:?}"));
     function.as_any().downcast_ref().ok_or_else(unknown)
-}
-
-/// Compares the filters of aggregates over windows, which have no getter, by their debug texts.
-fn filters(left: &str, right: &str) -> Check {
-    same("filter", left, right)?;
-    match OPAQUE.iter().find(|part| left.contains(**part)) {
-        Some(part) => Err(unreadable("filter", format!("an expression that shows only {part}"))),
-        None => Ok(()),
-    }
 }

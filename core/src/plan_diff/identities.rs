@@ -102,7 +102,7 @@ fn addresses<T: 'static>(left: &T, right: &T) -> (TypeId, usize, usize) {
     (TypeId::of::<T>(), std::ptr::from_ref(left).addr(), std::ptr::from_ref(right).addr())
 }
 
-impl Comparison {
+impl Comparison<'_> {
     /// Pairs the identities in shared parts with themselves. Only needed if an identity has another partner elsewhere.
     pub(super) fn shared_parts(&mut self) -> Check {
         if !self.identities.has_other_partners() {

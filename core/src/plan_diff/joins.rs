@@ -11,11 +11,11 @@ use datafusion::physical_plan::joins::{
 
 use super::Comparison;
 use super::layout::{self, PIECEWISE_JOIN};
-use super::report::{Check, Located, differs, same};
+use super::report::{Check, Located, differs, same, same_text};
 
 type Key = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
 
-impl Comparison {
+impl Comparison<'_> {
     /// The seeds of hash tables are constants. Positions of columns are derived from the schemas and the type of join.
     pub(super) fn hash_joins(&mut self, left: &HashJoinExec, right: &HashJoinExec) -> Check {
         self.join_keys(&left.on, &right.on)?;
@@ -64,7 +64,7 @@ impl Comparison {
         same("sort_options", one.sort_options(), other.sort_options())?;
         let (left, right) = (layout::without_children(left)?, layout::without_children(right)?);
         let (left, right) = (layout::fields(&left, &PIECEWISE_JOIN)?, layout::fields(&right, &PIECEWISE_JOIN)?);
-        same("num_partitions", &left[12], &right[12])
+        same_text("num_partitions", &left[12], &right[12])
     }
 
     fn join_keys(&mut self, left: &[Key], right: &[Key]) -> Check {

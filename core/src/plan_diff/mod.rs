@@ -32,7 +32,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::{ExecutionPlan, WindowExpr};
 
 use self::identities::Identities;
 use self::report::{Check, Located, differs, same};
@@ -46,20 +47,40 @@ use crate::error::Error;
 /// [`ErrorCode::Unsupported`](crate::error::ErrorCode::Unsupported) for an operator, expression or field that cannot be
 /// read, with its name.
 pub fn difference(left: &Arc<dyn ExecutionPlan>, right: &Arc<dyn ExecutionPlan>) -> Result<Option<String>, Error> {
-    let mut comparison = Comparison::new();
-    let result = comparison.plan(left, right).and_then(|()| comparison.shared_parts());
-    result.map_or_else(|stop| stop.into_result(), |()| Ok(None))
+    Comparison::new(None).run(left, right)
+}
+
+/// Returns the filter of an aggregate window function, if it has one and it is known.
+pub type WindowFilter<'a> = &'a dyn Fn(&dyn WindowExpr) -> Option<Arc<dyn PhysicalExpr>>;
+
+/// Compares like [`difference`], with the filters of window functions, which DataFusion gives away only as text. The text
+/// leaves out what functions and subqueries are; without the expressions, such filters cannot be read.
+///
+/// # Errors
+///
+/// As [`difference`].
+pub fn difference_with_filters(
+    left: (&Arc<dyn ExecutionPlan>, WindowFilter<'_>),
+    right: (&Arc<dyn ExecutionPlan>, WindowFilter<'_>),
+) -> Result<Option<String>, Error> {
+    Comparison::new(Some([left.1, right.1])).run(left.0, right.0)
 }
 
 /// State of the comparison of two plans.
-struct Comparison {
+struct Comparison<'a> {
     identities: Identities,
+    filters: Option<[WindowFilter<'a>; 2]>,
     empty: Schema,
 }
 
-impl Comparison {
-    fn new() -> Self {
-        Self { identities: Identities::default(), empty: Schema::empty() }
+impl<'a> Comparison<'a> {
+    fn new(filters: Option<[WindowFilter<'a>; 2]>) -> Self {
+        Self { identities: Identities::default(), filters, empty: Schema::empty() }
+    }
+
+    fn run(mut self, left: &Arc<dyn ExecutionPlan>, right: &Arc<dyn ExecutionPlan>) -> Result<Option<String>, Error> {
+        let result = self.plan(left, right).and_then(|()| self.shared_parts());
+        result.map_or_else(|stop| stop.into_result(), |()| Ok(None))
     }
 
     fn plan(&mut self, left: &Arc<dyn ExecutionPlan>, right: &Arc<dyn ExecutionPlan>) -> Check {

@@ -36,12 +36,12 @@ use datafusion::physical_plan::work_table::WorkTableExec;
 
 use super::Comparison;
 use super::layout::{self, ANALYZE, MERGE, WORK_TABLE};
-use super::report::{Check, Located, Stop, differs, same, unreadable};
+use super::report::{Check, Located, Stop, differs, same, same_text, unreadable};
 use super::values::optional_statistics;
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::sample::SampleExec;
 
-impl Comparison {
+impl Comparison<'_> {
     /// Compares what two operators of one type hold beside their children and the properties that all operators have.
     pub(super) fn fields(&mut self, left: &Arc<dyn ExecutionPlan>, right: &Arc<dyn ExecutionPlan>) -> Check {
         if left.downcast_delegate().is_some() || right.downcast_delegate().is_some() {
@@ -295,14 +295,14 @@ impl Comparison {
     fn work_tables(&mut self, left: &WorkTableExec, right: &WorkTableExec) -> Check {
         same("name of query", left.name(), right.name())?;
         let (left, right) = (layout::fields(left, &WORK_TABLE)?, layout::fields(right, &WORK_TABLE)?);
-        same(WORK_TABLE.1[2], &left[2], &right[2])
+        same_text(WORK_TABLE.1[2], &left[2], &right[2])
     }
 
     fn analyses(&mut self, left: &Arc<dyn ExecutionPlan>, right: &Arc<dyn ExecutionPlan>) -> Check {
         let (left, right) = (layout::without_children(left)?, layout::without_children(right)?);
         let (left, right) = (layout::fields(&left, &ANALYZE)?, layout::fields(&right, &ANALYZE)?);
         let mut pairs = ANALYZE.1.iter().zip(left.iter().zip(&right)).take(5);
-        pairs.try_for_each(|(field, (left, right))| same(field, left, right))
+        pairs.try_for_each(|(field, (left, right))| same_text(field, left, right))
     }
 
     fn exchange_readers(&mut self, left: &ExchangeReaderExec, right: &ExchangeReaderExec) -> Check {
@@ -323,7 +323,7 @@ impl Comparison {
     }
 }
 
-fn no_fields<T>(_comparison: &mut Comparison, _left: &T, _right: &T) -> Check {
+fn no_fields<T>(_comparison: &mut Comparison<'_>, _left: &T, _right: &T) -> Check {
     Ok(())
 }
 

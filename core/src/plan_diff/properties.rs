@@ -12,7 +12,7 @@ use super::Comparison;
 use super::report::{Check, Located, Stop, differs, same};
 use super::values::{scalars, scalars_equal};
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn properties(&mut self, left: &Arc<PlanProperties>, right: &Arc<PlanProperties>) -> Check {
         if Arc::ptr_eq(left, right) {
             return Ok(());

@@ -60,6 +60,25 @@ pub(super) fn same<T: PartialEq + Debug + ?Sized>(field: &str, left: &T, right: 
     if left == right { Ok(()) } else { Err(differs(field, &left, &right)) }
 }
 
+/// Compares debug texts, and shows the first line that differs.
+pub(super) fn same_text(field: &str, left: &str, right: &str) -> Check {
+    if left == right {
+        return Ok(());
+    }
+    let mut lines = left.lines().zip(right.lines());
+    let (one, other) = lines.find(|(one, other)| one != other).unwrap_or((left, right));
+    Err(differs(field, &Plain(one.trim()), &Plain(other.trim())))
+}
+
+/// Shows a text as it is.
+struct Plain<'a>(&'a str);
+
+impl Debug for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// Returns the difference of a field.
 pub(super) fn differs(field: &str, left: &dyn Debug, right: &dyn Debug) -> Box<Stop> {
     let reason = Reason::Differs { left: shown(left), right: shown(right) };

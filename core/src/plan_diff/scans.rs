@@ -20,7 +20,7 @@ use super::values::{fields, optional_statistics, scalars, statistics};
 /// The factory that DataFusion takes if there is none. The type has no fields.
 const DEFAULT_ADAPTER: &str = "DefaultPhysicalExprAdapterFactory";
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn sources(&mut self, left: &Arc<dyn DataSource>, right: &Arc<dyn DataSource>) -> Check {
         if Arc::ptr_eq(left, right) {
             return Ok(());

@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 
 use super::Comparison;
 use super::layout::{self, CSV_SOURCE, PARQUET_SOURCE};
-use super::report::{Check, Located, Stop, differs, same, unreadable};
+use super::report::{Check, Located, Stop, differs, same, same_text, unreadable};
 
 /// Name of the column that marks where the fields begin that are read from the text of a source.
 const MARK: &str = "springald.plan_diff.predicate";
@@ -24,7 +24,7 @@ const MARK: &str = "springald.plan_diff.predicate";
 /// Factories that return the bytes of the file, with or without a cache of footers.
 const STANDARD_READERS: [&str; 2] = ["DefaultParquetFileReaderFactory", "CachedParquetFileReaderFactory"];
 
-impl Comparison {
+impl Comparison<'_> {
     /// `batch_size` is set when a source is opened, and metrics are filled then.
     pub(super) fn file_sources(&mut self, left: &FileScanConfig, right: &FileScanConfig) -> Check {
         let (source, other_source) = (left.file_source(), right.file_source());
@@ -71,7 +71,7 @@ fn parquet_sources(left: &ParquetSource, right: &ParquetSource) -> Check {
     if left_text != right_text {
         let (left, right) = (layout::fields(&left, &PARQUET_SOURCE)?, layout::fields(&right, &PARQUET_SOURCE)?);
         for index in [6, 8, 9] {
-            same(PARQUET_SOURCE.1[index], &left[index], &right[index])?;
+            same_text(PARQUET_SOURCE.1[index], &left[index], &right[index])?;
         }
     }
     // Functions show only their names.
@@ -109,7 +109,7 @@ fn reader_factories(left: Option<&ReaderFactory>, right: Option<&ReaderFactory>)
 /// Options that have no getter are in the text, before the schema.
 fn csv_sources(left: &CsvSource, right: &CsvSource) -> Check {
     let (left, right) = (layout::fields(left, &CSV_SOURCE)?, layout::fields(right, &CSV_SOURCE)?);
-    same(CSV_SOURCE.1[0], &left[0], &right[0])
+    same_text(CSV_SOURCE.1[0], &left[0], &right[0])
 }
 
 /// Returns false if each file is one array. There is no getter; but a source of arrays refuses to open a part of a file,

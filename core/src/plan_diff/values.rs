@@ -115,7 +115,7 @@ fn precisions(field: &str, left: &Precision<ScalarValue>, right: &Precision<Scal
     if equal { Ok(()) } else { Err(differs(field, left, right)) }
 }
 
-impl Comparison {
+impl Comparison<'_> {
     pub(super) fn schemas(&mut self, field: &str, left: &SchemaRef, right: &SchemaRef) -> Check {
         if Arc::ptr_eq(left, right) {
             return Ok(());

@@ -7,7 +7,7 @@ use crate::plan_diff::difference;
 
 /// Queries whose plans have all kinds of operators and expressions.
 pub(super) const QUERIES: &[&str] = &[
-    "SELECT id, v * 2 + 1 AS w FROM t WHERE g = 1 AND s LIKE 'name%' ORDER BY w DESC LIMIT 3",
+    "SELECT id, v * 2 + 1 AS w FROM t WHERE g <> 1 AND NOT (g IN (4, 5, 6, 7, v)) AND s LIKE 'name%' ORDER BY w DESC LIMIT 3",
     "SELECT g, count(*), sum(v), avg(v) FROM t GROUP BY g HAVING count(*) > 2",
     "SELECT g, count(DISTINCT s) FILTER (WHERE v > 1), first_value(s ORDER BY id DESC) FROM t GROUP BY g",
     "SELECT g, s, count(*) FROM t GROUP BY GROUPING SETS ((g), (g, s), ())",
@@ -47,8 +47,8 @@ pub(super) const QUERIES: &[&str] = &[
     "SELECT id FROM t WHERE false",
 ];
 
-/// Settings under which operators are planned that are not planned else.
-fn configs() -> Vec<SessionConfig> {
+/// Settings under which operators are planned that are not planned else; with the first three, all of them are.
+pub(super) fn configs() -> Vec<SessionConfig> {
     let merge_joins = config().set_bool("datafusion.optimizer.prefer_hash_join", false);
     let piecewise = config().set_bool("datafusion.optimizer.enable_piecewise_merge_join", true);
     let pushed = config().set_bool("datafusion.execution.parquet.pushdown_filters", true);

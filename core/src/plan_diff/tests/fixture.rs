@@ -91,6 +91,17 @@ pub(super) fn changed(plan: &Plan, change: impl Fn(&Plan) -> Option<Plan>) -> Pl
     result.data
 }
 
+/// Returns the first operator, from the root, that satisfies the predicate.
+pub(super) fn found(plan: &Plan, predicate: impl Fn(&Plan) -> bool + Copy) -> Plan {
+    fn search(plan: &Plan, predicate: impl Fn(&Plan) -> bool + Copy) -> Option<Plan> {
+        if predicate(plan) {
+            return Some(Arc::clone(plan));
+        }
+        plan.children().into_iter().find_map(|child| search(child, predicate))
+    }
+    search(plan, predicate).unwrap_or_else(|| panic!("not found in\n{}", shown(plan)))
+}
+
 pub(super) fn shown(plan: &Plan) -> String {
     datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string()
 }
