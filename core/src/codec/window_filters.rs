@@ -10,6 +10,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::debug_text::tail;
@@ -43,6 +44,11 @@ impl WindowFilters {
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(filters)
+    }
+
+    /// The filter of an aggregate window function of the query, if it has one and it is known.
+    pub fn filter_of(&self, function: &dyn WindowExpr) -> Option<Arc<dyn PhysicalExpr>> {
+        self.of(&function).ok().flatten()
     }
 
     fn insert(&mut self, filter: Arc<dyn PhysicalExpr>) {

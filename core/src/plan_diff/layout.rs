@@ -143,10 +143,12 @@ fn begins_field(line: &str) -> bool {
     !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
-/// Sorts adjacent entries of maps of strings, which hash maps print in any order.
+/// Sorts adjacent entries of maps of strings, which hash maps print in any order, and leaves out ids of dictionaries: they
+/// mean something within one file only, and fields that differ in nothing else are equal.
 fn sorted_maps(text: &str) -> String {
     let is_entry = |line: &str| line.trim_start().starts_with('"') && line.contains("\": \"");
-    let mut sorted: Vec<&str> = text.lines().collect();
+    let is_id = |line: &&str| line.trim_start().starts_with("dict_id: ");
+    let mut sorted: Vec<&str> = text.lines().filter(|line| !is_id(line)).collect();
     for entries in sorted.chunk_by_mut(|one, other| is_entry(one) && is_entry(other)) {
         entries.sort_unstable();
     }

@@ -32,12 +32,12 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::physical_plan::{ExecutionPlan, WindowExpr, displayable};
 use springald_core::codec::{WindowFilters, collect_streams, decode_plan, encode_plan_with_filters};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::exchange::ExchangeWriterExec;
 use springald_core::ids::StageId;
-use springald_core::plan_diff::difference;
+use springald_core::plan_diff::difference_with_filters;
 use springald_core::plan_session::{PlanSession, config_of, settings_of};
 use springald_core::telemetry::events::names;
 use springald_proto::control::StagePlan;
@@ -245,7 +245,8 @@ fn encode_checked(
 ) -> datafusion::common::Result<Bytes> {
     let bytes = encode_plan_with_filters(Arc::clone(plan), filters)?;
     let decoded = decode_plan(&bytes, context)?;
-    match difference(plan, &decoded)? {
+    let filter = |function: &dyn WindowExpr| filters.filter_of(function);
+    match difference_with_filters((plan, &filter), (&decoded, &filter))? {
         None => Ok(bytes),
         Some(difference) => datafusion::common::internal_err!("it does not arrive as it is: {difference}"),
     }
