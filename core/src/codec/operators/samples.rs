@@ -10,7 +10,7 @@ use springald_proto::plan::{SampleMethod as EncodedMethod, SampleNode};
 use super::super::context::EncodeContext;
 use crate::sample::{Percent, Sample, SampleExec, SampleMethod};
 
-pub(super) fn encode(plan: &dyn ExecutionPlan, _context: &EncodeContext<'_>) -> Result<Option<Node>> {
+pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, _context: &EncodeContext<'_>) -> Result<Option<Node>> {
     let Some(plan) = plan.downcast_ref::<SampleExec>() else { return Ok(None) };
     let Sample { method, percent, seed } = *plan.sample();
     let method = match method {
