@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::engine::{Engine, Outcome, Run};
 use super::expected::Expected;
-use super::explain::explain;
+use super::explain::SecondOpinions;
 use super::mirror::{Applied, COPY_SETTINGS, Mirror};
 use super::report::{Difference, Judgement, Report};
 use super::rows::{Answer, Class, compare, compare_limited};
@@ -171,6 +171,7 @@ impl Runner {
             return;
         }
         let mut unlimited: Option<Option<Answer>> = None;
+        let mut opinions = SecondOpinions::default();
         for (mode, session) in &script.sessions {
             let mut found = session.run(sql).await;
             if matches!(&found, Outcome::Error { .. } | Outcome::Timeout) && !self.server.is_running() {
@@ -198,7 +199,7 @@ impl Runner {
             };
             let explained = match found {
                 Outcome::Crash | Outcome::Timeout => None,
-                _ => explain(&script.mirror, &script.engine, sql, is_same).await,
+                _ => opinions.explain(&script.mirror, &script.engine, sql, is_same).await,
             };
             match explained {
                 Some(setup) => self.add(record, *mode, difference, Judgement::DataFusionToo(setup)),
