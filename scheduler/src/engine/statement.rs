@@ -250,8 +250,10 @@ mod tests {
     #[tokio::test]
     async fn ignored_syntax_is_refused_before_planning() {
         let state = SessionStateBuilder::new().with_default_features().build();
-        for sql in ["SELECT 1 FOR UPDATE", "EXPLAIN SELECT 1 FOR UPDATE", "CREATE VIEW v AS SELECT 1 FOR UPDATE"] {
-            let error = parse(sql, &state, 0).await.expect_err(sql);
+        for sql in ["", "EXPLAIN ", "EXPLAIN ANALYZE ", "CREATE VIEW v AS "]
+            .map(|head| format!("{head}SELECT a FROM t FOR UPDATE"))
+        {
+            let error = parse(&sql, &state, 0).await.expect_err(&sql);
             assert_eq!(error.code(), ErrorCode::Unsupported, "{sql}: {error}");
             assert!(error.message().contains("FOR UPDATE"), "{sql}: {error}");
         }

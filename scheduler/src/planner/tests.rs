@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use springald_core::sample;
 use springald_core::settings::QuerySettings;
 
 use super::*;
@@ -13,7 +15,8 @@ const CLUSTER: ClusterShape = ClusterShape { executors: 2, total_slots: 2, large
 
 /// `customer (c_key, c_group)`, `orders (o_key, o_customer, o_day)` and `line (l_order, l_part, l_price)` as files.
 async fn tables(directory: &tempfile::TempDir) -> SessionContext {
-    let context = SessionContext::new();
+    let builder = SessionStateBuilder::new().with_default_features();
+    let context = SessionContext::new_with_state(sample::register(builder).build());
     let numbers =
         |of: fn(i64) -> i64, rows: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(of))) };
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..100).map(|row| format!("group {}", row % 5))));
@@ -213,4 +216,30 @@ fn given_a_stage_of_too_many_pieces_then_it_is_refused_with_the_setting_to_lower
     check_pieces(&stage(20 * 512), ClusterShape { total_slots: 512, ..CLUSTER }).expect("as in a large cluster");
     let error = check_pieces(&stage(20 * 512), CLUSTER).expect_err("five million");
     assert!(error.message().contains("springald.partitions"), "{error}");
+}
+
+#[tokio::test]
+async fn sample_stays_on_its_scan_below_filters() {
+    let sql = "SELECT o_customer, count(*) FROM orders JOIN line TABLESAMPLE BERNOULLI (10) REPEATABLE (1) ON l_order = o_key \
+        WHERE o_day = 3 AND l_price > 7 GROUP BY o_customer";
+    let stages = stages(sql, true).await;
+    assert!(stages.len() > 2, "{}", stages.len());
+    let sampling: Vec<_> = stages.iter().filter(|stage| stage.text.contains("SampleExec")).collect();
+    let [stage] = sampling.as_slice() else { panic!("{} stages sample", sampling.len()) };
+    assert!(!stage.spec.indeterminate, "{}", stage.text);
+    let lines: Vec<&str> = stage.text.lines().map(str::trim).collect();
+    let place =
+        |part: &str| lines.iter().position(|line| line.starts_with(part)).unwrap_or_else(|| panic!("{lines:?}"));
+    let sample = place("SampleExec: BERNOULLI 10%, seed=1");
+    assert!(lines[sample + 1].starts_with("DataSourceExec"), "{}", stage.text);
+    assert!(place("RuntimeFilterExec") < sample && place("FilterExec") < sample, "{}", stage.text);
+}
+
+#[tokio::test]
+async fn sample_of_exchanged_rows_is_indeterminate() {
+    let sql = "SELECT * FROM (SELECT o_key, l_price FROM orders JOIN line ON l_order = o_key) AS j TABLESAMPLE (10)";
+    let sql = format!("{sql} REPEATABLE (1)");
+    let stages = stages(&sql, true).await;
+    let sampling: Vec<_> = stages.iter().filter(|stage| stage.text.contains("SampleExec")).collect();
+    assert!(!sampling.is_empty() && sampling.iter().all(|stage| stage.spec.indeterminate));
 }

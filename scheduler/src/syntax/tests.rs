@@ -79,7 +79,7 @@ fn ignored_clauses_of_queries_are_refused() {
             ),
             ("WITH RECURSIVE q AS (SELECT 1 AS n UNION ALL BY NAME SELECT n FROM q) SELECT n FROM q", "UNION BY NAME"),
             ("SELECT a FROM t |> AGGREGATE sum(a) DESC GROUP BY a", "|> AGGREGATE"),
-            ("TABLE t", "TABLE is not supported"),
+            ("SELECT a FROM t UNION TABLE u", "TABLE is not supported"),
             ("FROM t", "FROM without SELECT"),
         ],
     );
