@@ -1,4 +1,4 @@
-//! The shape of the code, held: who may depend on whom, where Ballista comes in, and what the job state machine must
+//! The shape of the code, held: who may depend on whom, what of Ballista is used, and what the job state machine must
 //! not know. ARCHITECTURE.md says it to people, and its table is what this test reads.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,11 +8,8 @@ use std::path::{Path, PathBuf};
 /// A file longer than this has more than one reason to change.
 const MAX_LINES: usize = 500;
 
-/// The only files that may name Ballista's crates, below the workspace.
-const BALLISTA_FILES: [&str; 2] = ["core/src/ballista.rs", "scheduler/src/planner/ballista.rs"];
-
-/// The only crates that may depend on Ballista's.
-const BALLISTA_CRATES: [&str; 2] = ["core", "scheduler"];
+/// The only crate that may depend on one of Ballista's: `ballista-core`, for its sketches of sort keys.
+const BALLISTA_CRATES: [(&str, &str); 1] = [("core", "ballista-core")];
 
 /// The state machine is a function of its events: it has no clock, no network, no files, no randomness.
 const NOT_IN_THE_STATE_MACHINE: [&str; 8] =
@@ -32,19 +29,19 @@ fn given_the_table_in_the_architecture_then_crates_depend_on_nothing_else() {
 }
 
 #[test]
-fn given_ballista_then_two_crates_depend_on_it_and_two_files_name_it() {
-    for folder in packages().values() {
+fn ballista_core_is_the_only_crate_of_ballista() {
+    let mut found = vec![];
+    let folders = packages();
+    for folder in folders.values() {
         let name = folder.strip_prefix(workspace()).expect("a folder of the workspace").display().to_string();
-        let uses = dependencies(folder).iter().any(|name| name.starts_with("ballista"));
-        assert_eq!(uses, BALLISTA_CRATES.contains(&name.as_str()), "{name} and Ballista");
+        let uses = dependencies(folder).into_iter().filter(|dependency| dependency.starts_with("ballista"));
+        found.extend(uses.map(|dependency| (name.clone(), dependency)));
     }
-    let crates = [concat!("ballista", "_core"), concat!("ballista", "_scheduler")];
-    let naming = rust_files()
-        .into_iter()
-        .filter(|file| code_lines(file).any(|(_, line)| crates.iter().any(|name| line.contains(name))))
-        .map(|file| shown(&file))
-        .collect::<Vec<_>>();
-    assert_eq!(naming, BALLISTA_FILES);
+    let allowed: Vec<_> = BALLISTA_CRATES.iter().map(|(name, used)| ((*name).to_owned(), (*used).to_owned())).collect();
+    assert_eq!(found, allowed);
+    let locked = read(&workspace().join("Cargo.lock"));
+    let locked: Vec<&str> = locked.lines().filter(|line| line.starts_with("name = \"ballista")).collect();
+    assert_eq!(locked, ["name = \"ballista-core\""], "what Cargo.lock has of Ballista");
 }
 
 #[test]
