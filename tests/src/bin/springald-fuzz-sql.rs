@@ -15,6 +15,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { options } = Cli::parse();
+    fuzz_sql::silence_datafusion();
     let report = match &options.sql {
         Some(path) => match fuzz_sql::replay(path).await {
             Ok(report) => report,

@@ -151,7 +151,9 @@ impl Failure {
 
     /// Failure of DataFusion in this process.
     pub(crate) fn of_local(error: &DataFusionError) -> Self {
+        let message = error.strip_backtrace();
         let kind = match error.find_root() {
+            _ if message.contains("panicked") => FailureKind::Internal,
             DataFusionError::Internal(_) => FailureKind::Internal,
             DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => FailureKind::Other,
             DataFusionError::Execution(_) | DataFusionError::ArrowError(..) | DataFusionError::ParquetError(_) => {
@@ -159,7 +161,7 @@ impl Failure {
             }
             _ => FailureKind::Refused,
         };
-        Self::new(kind, error.strip_backtrace())
+        Self::new(kind, message)
     }
 
     /// Failure of a server.

@@ -22,7 +22,7 @@ use super::writer;
 use crate::standalone::Standalone;
 
 /// Longest time of a query.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of sessions whose queries run in stages.
 const STAGED: [(&str, &str); 3] =
@@ -155,7 +155,10 @@ impl Engines {
     }
 
     fn local_session(&self, settings: &Settings, config: LocalConfig) -> datafusion::error::Result<SessionContext> {
-        let mut session = SessionConfig::new().with_target_partitions(config.partitions);
+        // The catalog is that of the session in which tables were created.
+        let mut session = SessionConfig::new()
+            .with_target_partitions(config.partitions)
+            .with_create_default_catalog_and_schema(false);
         let options = session.options_mut();
         for (name, value) in &settings.shared {
             options.set(name, value)?;

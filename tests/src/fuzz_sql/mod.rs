@@ -48,7 +48,7 @@ use table::Table;
 const QUERIES_PER_WORLD: u64 = 500;
 
 /// Differences of one kind in one mode that are made smaller in one world.
-const SHRUNK_PER_KIND: usize = 3;
+const SHRUNK_PER_KIND: usize = 8;
 
 /// Options of a run.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,6 +77,17 @@ pub struct Options {
     /// Runs the cases of this file instead of random queries.
     #[arg(long)]
     pub sql: Option<PathBuf>,
+}
+
+/// Keeps panics of DataFusion out of the output: they are answers that are compared.
+pub fn silence_datafusion() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_datafusion = panic.location().is_some_and(|location| location.file().contains("/datafusion-"));
+        if !is_datafusion {
+            print(panic);
+        }
+    }));
 }
 
 /// A query of a run.
@@ -169,19 +180,20 @@ impl Run {
                     self.report.count_error(&message);
                 }
                 Verdict::Skipped => self.report.skipped += 1,
-                Verdict::Own(difference) => differing.push((query, None, difference)),
+                Verdict::Own(difference) => differing.push((query, Vec::new(), difference)),
                 Verdict::Differs(found) => {
-                    if let Some((mode, difference)) = found.into_iter().next_back() {
-                        differing.push((query, Some(mode), difference));
-                    }
+                    let modes: Vec<Mode> = found.iter().map(|(mode, _)| *mode).collect();
+                    // What differs in both modes is looked for in the one that has less to do.
+                    differing.extend(found.into_iter().next_back().map(|(_, difference)| (query, modes, difference)));
                 }
             }
         }
         drop(verdicts);
         differing.sort_by_key(|(query, ..)| query.number);
         let mut shrunk = std::collections::HashMap::<_, usize>::new();
-        for (query, mode, difference) in differing {
-            let of_kind = shrunk.entry((mode, difference.kind)).or_default();
+        for (query, modes, difference) in differing {
+            let mode = modes.last().copied();
+            let of_kind = shrunk.entry((modes.clone(), difference.kind)).or_default();
             let is_shrunk = *of_kind < SHRUNK_PER_KIND && self.shrinks_left > 0;
             let case = if is_shrunk {
                 *of_kind += 1;
@@ -193,7 +205,11 @@ impl Run {
             };
             let found = Found {
                 query: query.number,
-                engine: mode.map_or("datafusion", Mode::name),
+                engine: match modes[..] {
+                    [] => "datafusion",
+                    [mode] => mode.name(),
+                    _ => "staged and whole",
+                },
                 kind: format!("{:?}", difference.kind),
                 case: case.to_text(),
                 text: difference.text,

@@ -15,7 +15,7 @@ const SHOWN_ERRORS: usize = 25;
 pub struct Found {
     /// Number of the query in the run.
     pub query: u64,
-    /// Mode of the server, or `datafusion` if it differs from itself.
+    /// Modes in which the server differs, or `datafusion` if that differs from itself.
     pub engine: &'static str,
     /// Kind of the difference.
     pub kind: String,

@@ -5,6 +5,7 @@
 //! is not defined any more is left aside.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use super::answer::DifferenceKind;
 use super::case::{Case, Settings};
@@ -17,6 +18,9 @@ use super::table::{DataFile, Layout, Table};
 /// Candidates of a query that are tried.
 const MAX_QUERY_TRIES: usize = 350;
 
+/// Longest time for one case; more than enough unless candidates do not end.
+const MAX_TIME: Duration = Duration::from_secs(60);
+
 /// Candidates of tables that are tried.
 const MAX_TABLE_TRIES: usize = 120;
 
@@ -27,13 +31,14 @@ pub(crate) struct Shrinker<'a> {
     /// The mode that differs; `None` if DataFusion differs from itself.
     mode: Option<Mode>,
     tried: HashSet<String>,
+    started: Instant,
     /// Number that makes the names of tables unique.
     number: &'a mut usize,
 }
 
 impl<'a> Shrinker<'a> {
     pub(crate) fn new(engines: &'a Engines, kind: DifferenceKind, mode: Option<Mode>, number: &'a mut usize) -> Self {
-        Self { engines, kind, mode, tried: HashSet::new(), number }
+        Self { engines, kind, mode, tried: HashSet::new(), started: Instant::now(), number }
     }
 
     /// Shrinks a statement over these tables, which exist under their names.
@@ -108,7 +113,7 @@ impl<'a> Shrinker<'a> {
                     continue;
                 }
                 tries += 1;
-                if tries > MAX_QUERY_TRIES {
+                if tries > MAX_QUERY_TRIES || self.started.elapsed() > MAX_TIME {
                     return;
                 }
                 if self.holds(&sql, &case.settings, &case.ordered).await {
@@ -130,7 +135,7 @@ impl<'a> Shrinker<'a> {
                         continue;
                     }
                     tries += 1;
-                    if tries > MAX_TABLE_TRIES {
+                    if tries > MAX_TABLE_TRIES || self.started.elapsed() > MAX_TIME {
                         return;
                     }
                     let before = std::mem::replace(&mut case.tables[index], candidate);

@@ -6,6 +6,9 @@ use super::templates::{self, operand};
 use crate::fuzz_sql::family::{Family, SCALARS};
 use crate::fuzz_sql::node::{Class, Node};
 
+/// Tries to find a template for whose operands there are columns.
+const MAX_TEMPLATE_TRIES: usize = 8;
+
 impl Generator<'_> {
     /// An expression of a family over the columns of a scope.
     pub(super) fn expression(&mut self, family: Family, scope: &Scope, depth: usize) -> Node {
@@ -26,8 +29,21 @@ impl Generator<'_> {
         {
             return subquery;
         }
-        let template = *self.choice.pick(templates::scalar(family));
+        let template = self.template(templates::scalar(family), scope);
         self.fill(family, template, scope, depth - 1)
+    }
+
+    /// One of several templates; mostly one for whose operands the scope has columns.
+    pub(super) fn template(&mut self, all: &[&'static str], scope: &Scope) -> &'static str {
+        let mut template = *self.choice.pick(all);
+        for _ in 0..MAX_TEMPLATE_TRIES {
+            let mut operands = template.split('@').skip(1).filter_map(|part| operand(part.chars().next()?));
+            if operands.all(|family| !scope.of_family(family).is_empty()) {
+                break;
+            }
+            template = *self.choice.pick(all);
+        }
+        template
     }
 
     /// A column of the family, or a literal.
@@ -104,13 +120,15 @@ impl Generator<'_> {
     /// An aggregate of a family, now and then with FILTER. Falls back to a count.
     pub(super) fn aggregate(&mut self, family: Family, scope: &Scope) -> Node {
         let is_ordered = scope.total.as_ref().is_some_and(|total| !total.is_empty());
-        let fitting: Vec<&str> = templates::aggregate(family)
+        let fitting: Vec<&'static str> = templates::aggregate(family)
             .iter()
             .copied()
             .filter(|template| is_ordered || !template.contains("@o"))
             .collect();
-        let (family, template) =
-            if fitting.is_empty() { (Family::Integer, "count(*)") } else { (family, *self.choice.pick(&fitting)) };
+        let (family, template) = match fitting.is_empty() {
+            true => (Family::Integer, "count(*)"),
+            false => (family, self.template(&fitting, scope)),
+        };
         let depth = self.choice.below(2);
         let call = self.fill(family, template, scope, depth);
         let takes_filter = !template.starts_with("arrow_typeof") && !template.starts_with("array_");

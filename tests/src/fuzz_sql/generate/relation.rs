@@ -170,8 +170,11 @@ impl Generator<'_> {
                 0 => Node::expression(family, &generator.choice.pick(&right.of_family(family)).sql.clone()),
                 _ => generator.expression(family, right, depth),
             };
-            let operator = if generator.choice.percent(90) { " = " } else { " IS NOT DISTINCT FROM " };
-            Item::new(Node::new(Class::Expression(Family::Boolean)).child(left).text(operator).child(right))
+            let equality = Node::new(Class::Expression(Family::Boolean));
+            Item::new(match generator.choice.percent(90) {
+                true => equality.child(left).text(" = ").child(right),
+                false => equality.text("(").child(left).text(" IS NOT DISTINCT FROM ").child(right).text(")"),
+            })
         };
         (0..count).map(|_| equality(self)).collect()
     }

@@ -146,8 +146,11 @@ impl Generator<'_> {
             return (node, family);
         }
         let is_ordered = kind < 6 && window.is_total;
-        let all: &[(&str, Family)] = if is_ordered { &templates::ORDERED_WINDOW } else { &templates::AGGREGATE_WINDOW };
-        let (template, family) = *self.choice.pick(all);
+        let all: &[(&'static str, Family)] =
+            if is_ordered { &templates::ORDERED_WINDOW } else { &templates::AGGREGATE_WINDOW };
+        let texts: Vec<&'static str> = all.iter().map(|(template, _)| *template).collect();
+        let template = self.template(&texts, scope);
+        let family = all.iter().find(|(known, _)| *known == template).map_or(Family::Integer, |(_, family)| *family);
         let depth = self.choice.below(2);
         let call = self.fill(family, template, scope, depth);
         let takes_filter = !is_ordered && self.choice.percent(35);
