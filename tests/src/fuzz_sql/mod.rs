@@ -48,7 +48,7 @@ use table::Table;
 const QUERIES_PER_WORLD: u64 = 500;
 
 /// Differences of one kind in one mode that are made smaller in one world.
-const SHRUNK_PER_KIND: usize = 3;
+const SHRUNK_PER_KIND: usize = 8;
 
 /// Options of a run.
 #[derive(Clone, Debug, clap::Args)]
