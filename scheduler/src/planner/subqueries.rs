@@ -7,6 +7,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
 /// True if the expression uses the value of a scalar subquery.
 pub(super) fn reads_scalar_subquery(expression: &Arc<dyn PhysicalExpr>) -> bool {
@@ -24,5 +25,12 @@ pub(super) fn are_read_in(plan: &Arc<dyn ExecutionPlan>) -> bool {
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     // What cannot be visited may use them.
-    found || visited.is_err() || plan.children().into_iter().any(are_read_in)
+    found || visited.is_err() || filters_windows_by_one(plan) || plan.children().into_iter().any(are_read_in)
+}
+
+/// True if a window function filters its rows by the value of a scalar subquery: it shows its filter only as text.
+fn filters_windows_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let functions = plan.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr);
+    let functions = functions.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr));
+    functions.unwrap_or_default().iter().any(|function| format!("{function:?}").contains("ScalarSubqueryExpr {"))
 }

@@ -1,6 +1,7 @@
 //! Answers of engines, in a form in which equal ones are equal, and their differences.
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::error::DataFusionError;
@@ -272,7 +273,11 @@ fn cell(column: &dyn Array, row: usize) -> String {
             let cells = cells.map(|(field, column)| format!("{}: {}", field.name(), cell(column, row)));
             format!("{{{}}}", cells.collect::<Vec<_>>().join(", "))
         }
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(..) => {
+        DataType::Dictionary(_, values) => match cast(column, values) {
+            Ok(values) => cell(&values, row),
+            Err(error) => error.to_string(),
+        },
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
             format!("'{}'", array_value_to_string(column, row).unwrap_or_default())
         }
         _ => array_value_to_string(column, row).unwrap_or_else(|error| error.to_string()),

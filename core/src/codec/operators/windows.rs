@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::{ReversedUDWF, WindowFrame, WindowFrameBound, WindowFrameUnits};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::window::{SlidingAggregateWindowExpr, StandardWindowExpr, StandardWindowFunctionExpr};
@@ -208,11 +208,7 @@ fn build_standard(
 fn encode_frame(frame: &WindowFrame) -> Result<proto::WindowFrame> {
     let units = UNITS.iter().position(|units| *units == frame.units).map_or(u32::MAX, |place| place as u32);
     let (start, end) = (Some(encode_bound(&frame.start_bound)?), Some(encode_bound(&frame.end_bound)?));
-    let node = proto::WindowFrame { units, start, end };
-    match restore_frame(&Some(node.clone()))? == *frame {
-        true => Ok(node),
-        false => plan_err!("its frame {frame} does not follow from its bounds"),
-    }
+    Ok(proto::WindowFrame { units, start, end, is_causal: frame.is_causal() })
 }
 
 fn encode_bound(bound: &WindowFrameBound) -> Result<proto::FrameBound> {
@@ -230,7 +226,19 @@ fn restore_frame(frame: &Option<proto::WindowFrame>) -> Result<WindowFrame> {
     let Some(units) = UNITS.get(frame.units as usize) else {
         return internal_err!("the units of a window's frame are unknown");
     };
-    Ok(WindowFrame::new_bounds(*units, restore_bound(&frame.start)?, restore_bound(&frame.end)?))
+    // Whether it is causal was decided before the types of the bounds were known, and does not follow from them any more.
+    let end = match frame.is_causal {
+        true => WindowFrameBound::CurrentRow,
+        false => WindowFrameBound::Following(ScalarValue::UInt64(None)),
+    };
+    let mut restored = WindowFrame::new_bounds(WindowFrameUnits::Rows, WindowFrameBound::CurrentRow, end);
+    restored.units = *units;
+    restored.start_bound = restore_bound(&frame.start)?;
+    restored.end_bound = restore_bound(&frame.end)?;
+    match restored.is_causal() == frame.is_causal {
+        true => Ok(restored),
+        false => internal_err!("the frame of a window cannot be rebuilt"),
+    }
 }
 
 fn restore_bound(bound: &Option<proto::FrameBound>) -> Result<WindowFrameBound> {
