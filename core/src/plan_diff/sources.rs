@@ -116,9 +116,11 @@ fn csv_sources(left: &CsvSource, right: &CsvSource) -> Check {
 /// before it reads anything.
 fn is_newline_delimited(source: &JsonSource, scan: &FileScanConfig) -> Result<bool, Box<Stop>> {
     let error = |error: DataFusionError| unreadable("newline_delimited", error.to_string());
+    // One with values of the partition columns. Without files, nothing is read either way.
+    let Some(file) = scan.file_groups.iter().flat_map(|group| group.iter()).next() else { return Ok(true) };
     let sized = source.with_batch_size(1);
     let opener = sized.create_file_opener(Arc::new(InMemory::new()), scan, 0).map_err(error)?;
-    let mut part = PartitionedFile::new("part", 1);
+    let mut part = file.clone();
     part.range = Some(FileRange { start: 0, end: 0 });
     match opener.open(part) {
         Ok(_) => Ok(true),

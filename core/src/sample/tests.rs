@@ -86,7 +86,7 @@ async fn count(context: &SessionContext, sql: &str, seed: u64) -> i64 {
 async fn same_seed_gives_same_rows_whatever_the_batches() {
     let files = Files::write().await;
     for (table, method) in [("c", "BERNOULLI"), ("p", "BERNOULLI"), ("c", "SYSTEM"), ("p", "SYSTEM")] {
-        let sql = format!("SELECT id FROM {table} TABLESAMPLE {method} (20) REPEATABLE (7)");
+        let sql = format!("SELECT id FROM {table} TABLESAMPLE {method} (50) REPEATABLE (7)");
         let first = ids(&files.session(8192, 1).await, &sql, 1).await;
         assert!(!first.is_empty() && first.len() < (FILES * FILE_ROWS) as usize, "{sql}: {}", first.len());
         for (batch_size, partitions) in [(1, 2), (7, 5), (100, 3), (8192, 16)] {

@@ -20,12 +20,12 @@ pub(super) fn check(data_type: &DataType, used: Use) -> Result<()> {
         DataType::Float(ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(..)) => {
             Err(refused(&format!("the precision of {data_type}"), "write REAL (4 bytes) or DOUBLE (8 bytes)"))
         }
-        DataType::Char(Some(_)) | DataType::Varchar(Some(_)) | DataType::String(Some(_)) if used == Use::Conversion => {
-            Err(refused(
-                &format!("the length in a conversion to {data_type}"),
-                "write VARCHAR, and left(…, n) to shorten",
-            ))
-        }
+        // Of VARCHAR(n), DataFusion documents that it ignores the length, with a setting that refuses it
+        // (`datafusion.sql_parser.support_varchar_with_length`).
+        DataType::Char(Some(_)) | DataType::String(Some(_)) if used == Use::Conversion => Err(refused(
+            &format!("the length in a conversion to {data_type}"),
+            "write VARCHAR, and left(…, n) to shorten",
+        )),
         DataType::Array(ArrayElemTypeDef::AngleBracket(element)) => check(element, used),
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => check(element, used),
         DataType::Struct(fields, _) => fields.iter().try_for_each(|field| {

@@ -220,11 +220,11 @@ fn ignored_parts_of_expressions_are_refused() {
     assert_refused(
         "generic",
         &[
-            ("SELECT CAST(a AS VARCHAR(3)) FROM t", "length in a conversion to VARCHAR(3)"),
+            ("SELECT CAST(a AS CHAR(3)) FROM t", "length in a conversion to CHAR(3)"),
             ("SELECT a::CHAR(3) FROM t", "length in a conversion to CHAR(3)"),
-            ("SELECT TRY_CAST(a AS VARCHAR(3)) FROM t", "length in a conversion"),
-            ("SELECT CAST(a AS VARCHAR(3)[]) FROM t", "length in a conversion"),
-            ("SELECT CAST(a AS STRUCT<b VARCHAR(3)>) FROM t", "length in a conversion"),
+            ("SELECT TRY_CAST(a AS CHAR(3)) FROM t", "length in a conversion"),
+            ("SELECT CAST(a AS CHAR(3)[]) FROM t", "length in a conversion"),
+            ("SELECT CAST(a AS STRUCT<b CHAR(3)>) FROM t", "length in a conversion"),
             ("SELECT CAST(a AS FLOAT(53)) FROM t", "precision of FLOAT(53)"),
             ("SELECT CAST(a AS DATE FORMAT 'YYYY') FROM t", "FORMAT in CAST"),
             ("SELECT TRIM(a, 'x', 'y') FROM t", "TRIM with several"),

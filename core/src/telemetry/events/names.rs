@@ -186,8 +186,6 @@ fields! {
     time_skew_percent: Integer;
     /// From the request to the end of the job.
     total_micros: Integer;
-    /// The value of a setting.
-    value: Text;
     /// Version of a process.
     version: Text;
 }
