@@ -5,7 +5,7 @@ CARGO_FLAGS := --release --workspace --locked
 VRL_FLAGS := --locked --manifest-path vector/Cargo.toml
 SPRINGALD := $(CARGO_TARGET_DIR)/release/springald
 
-.PHONY: demo bench chaos sim observe slt test build setup format lint unit vrl settings reference dashboards clean
+.PHONY: demo bench chaos sim observe slt fuzz-sql test build setup format lint unit vrl settings reference dashboards clean
 
 # TPC-H from nothing to verified answers: make demo ARGS="--scale 10 --slots 1 --memory 3GiB --json out.json"
 demo: build
@@ -26,6 +26,10 @@ observe: build
 # DataFusion's sqllogictest scripts through Flight SQL, and in process: make slt ARGS="--files window.slt --keep-going"
 slt: build
 	@root=$$(./scripts/slt.sh) && $(CARGO_TARGET_DIR)/release/springald-slt --root "$$root" $(ARGS)
+
+# Random queries, in stages and whole, beside DataFusion in process: make fuzz-sql ARGS="--seed 1 --queries 24000 --json out.json"
+fuzz-sql: build
+	@$(CARGO_TARGET_DIR)/release/springald-fuzz-sql $(ARGS)
 
 # Schedulers in a simulated world, one run for each seed: make sim SEEDS=10000; what happens in one of them: make sim SEED=7
 sim:

@@ -203,12 +203,7 @@ impl ExchangeInput for TaskInput {
         Ok(cooperative(schema, batches))
     }
 
-    fn read_runs(
-        &self,
-        stage: StageId,
-        schema: SchemaRef,
-        partition: usize,
-    ) -> Result<Vec<SendableRecordBatchStream>> {
+    fn read_runs(&self, stage: StageId, schema: SchemaRef, partition: usize) -> Result<Vec<SendableRecordBatchStream>> {
         let wanted = |location: &&Location| location.partitions.iter().any(|own| *own as usize == partition);
         let locations = self.locations_of(stage)?.iter().filter(wanted);
         let runs = locations.map(|location| {

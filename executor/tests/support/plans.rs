@@ -87,7 +87,7 @@ fn reader(stage: StageId, kind: ExchangeKind, count: usize, plan: &Arc<dyn Execu
 /// The plan as it is launched.
 pub fn encoded(plan: &Arc<dyn ExecutionPlan>) -> Option<control::StagePlan> {
     let mut options = ConfigOptions::new();
-    options.execution.batch_size = 1000;
+    options.set("datafusion.execution.batch_size", "1000").expect("a setting");
     let settings = settings_of(&options).expect("can be sent");
     Some(control::StagePlan { plan: encode_plan(Arc::clone(plan)).expect("encodes"), settings })
 }

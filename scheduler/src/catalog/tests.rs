@@ -280,7 +280,8 @@ async fn view_with_ignored_syntax_is_refused() {
     let error = node.refused("CREATE VIEW v AS SELECT 1 AS a FOR UPDATE").await;
     assert_eq!(error.code(), ErrorCode::Unsupported, "{error}");
     assert!(error.message().contains("public.v") && error.message().contains("FOR UPDATE"), "{error}");
-    node.done("CREATE VIEW v AS SELECT a FROM (VALUES (1), (2)) AS t (a) TABLESAMPLE BERNOULLI (100) REPEATABLE (1)").await;
+    node.done("CREATE VIEW v AS SELECT a FROM (VALUES (1), (2)) AS t (a) TABLESAMPLE BERNOULLI (100) REPEATABLE (1)")
+        .await;
     assert_eq!(node.rows("SELECT count(*) AS n FROM v").await.expect("sampled"), "| 2 |");
 }
 

@@ -38,8 +38,8 @@ use springald_core::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterE
 use springald_core::ids::StageId;
 
 use super::operators::{InputUse, input_use};
-use super::subqueries::reads_scalar_subquery;
 use super::shape;
+use super::subqueries::reads_scalar_subquery;
 use crate::job::{InputSpec, StageSpec};
 
 /// A stage as it was cut.

@@ -43,8 +43,8 @@ use springald_core::telemetry::events::names;
 use springald_proto::control::StagePlan;
 
 use self::cut::{CutError, CutStage, new_stage};
-use crate::metrics::springald_scheduler as metrics;
 use crate::job::StageSpec;
+use crate::metrics::springald_scheduler as metrics;
 
 pub use explain::{StageMetrics, analyzed, explained};
 pub use options::{ClusterShape, QueryOptions, WEIGHT, weight};
@@ -156,7 +156,11 @@ fn report_not_cut(error: &CutError) -> String {
         }
         CutError::Failed(_) => {
             metrics::plans_not_cut_total("check").inc();
-            tracing::warn!(event = names::PLANNER_FALLBACK_SINGLE_TASK, error = reason, "the plan is not cut: a check failed");
+            tracing::warn!(
+                event = names::PLANNER_FALLBACK_SINGLE_TASK,
+                error = reason,
+                "the plan is not cut: a check failed"
+            );
         }
     }
     reason

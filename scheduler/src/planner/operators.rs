@@ -65,7 +65,10 @@ pub(super) fn input_use(node: &Arc<dyn ExecutionPlan>) -> Result<InputUse, CutEr
 }
 
 fn is_leaf(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.is::<DataSourceExec>() || node.is::<EmptyExec>() || node.is::<PlaceholderRowExec>() || node.is::<LazyMemoryExec>()
+    node.is::<DataSourceExec>()
+        || node.is::<EmptyExec>()
+        || node.is::<PlaceholderRowExec>()
+        || node.is::<LazyMemoryExec>()
 }
 
 fn is_partition_wise(node: &Arc<dyn ExecutionPlan>) -> bool {

@@ -31,6 +31,7 @@ pub(super) fn are_read_in(plan: &Arc<dyn ExecutionPlan>) -> bool {
 /// True if a window function filters its rows by the value of a scalar subquery: it shows its filter only as text.
 fn filters_windows_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let functions = plan.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr);
-    let functions = functions.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr));
+    let functions =
+        functions.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr));
     functions.unwrap_or_default().iter().any(|function| format!("{function:?}").contains("ScalarSubqueryExpr {"))
 }

@@ -31,13 +31,7 @@ fn main() -> ExitCode {
 
 /// Runs and reports; true if there is nothing unexpected.
 async fn finished(options: slt::Options) -> Result<bool, String> {
-    // Before the working directory changes.
-    let json = options.json.as_ref().map(std::path::absolute).transpose().map_err(|error| error.to_string())?;
     let report = slt::run(&options).await?;
     print!("{}", report.summary());
-    if let Some(path) = json {
-        std::fs::write(&path, format!("{:#}", report.to_json()))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-    }
     Ok(report.is_clean())
 }

@@ -151,7 +151,7 @@ mod tests {
         assert_eq!((one.sql.as_str(), one.ordered.as_slice()), ("SELECT 1\nFROM l", [0, 1].as_slice()));
         assert_eq!(one.settings.staged, [("springald.batch_size".to_owned(), "3".to_owned())]);
         let written = Cases::parse(&one.to_text()).expect("cases");
-        assert_eq!(written.cases, [one.clone()]);
+        assert_eq!(written.cases, std::slice::from_ref(&one));
     }
 
     #[test]

@@ -163,11 +163,9 @@ mod tests {
                     panic!("{}", writer::failed(&table, &error));
                 });
                 let create = table.create_statement(&table.name, &format!("{}/", location.display()), true);
-                let failed = |error| panic!("{create}: {}", writer::failed(&table, &error));
-                context.sql(&create).await.unwrap_or_else(failed);
-                let read = format!("SELECT * FROM {}", table.name);
-                let rows = context.sql(&read).await.unwrap_or_else(failed).count().await.unwrap_or_else(failed);
-                assert_eq!(rows, table.rows(), "{}", table.to_text());
+                context.sql(&create).await.expect(&create);
+                let read = context.sql(&format!("SELECT * FROM {}", table.name)).await.expect(&create);
+                assert_eq!(read.count().await.expect(&create), table.rows(), "{}", table.to_text());
             }
         }
     }

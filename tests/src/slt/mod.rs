@@ -24,7 +24,7 @@ pub mod server;
 pub mod shape;
 pub mod statement;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -61,7 +61,7 @@ pub struct Options {
     /// Prints each script's name and time.
     #[arg(long)]
     pub verbose: bool,
-    /// Writes the report to this file too.
+    /// Writes the report to this file too, after each script.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -71,6 +71,8 @@ pub struct Options {
 /// # Errors
 /// There are no scripts, the list of expected differences cannot be read, or there is no server.
 pub async fn run(options: &Options) -> Result<Report, String> {
+    // Before the working directory changes.
+    let json = options.json.as_ref().map(std::path::absolute).transpose().map_err(|error| error.to_string())?;
     let root = options.root.canonicalize().map_err(|error| format!("{}: {error}", options.root.display()))?;
     // Locations in scripts are relative to it.
     let own = workspace().join("tests/slt");
@@ -86,6 +88,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         if let Err(why) = runner.run(&root, &own, &path).await {
             runner.report.aborted.push(why);
         }
+        write_json(json.as_deref(), &runner.report)?;
         if options.verbose {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let unexpected = runner.report.unexpected().count();
@@ -95,5 +98,12 @@ pub async fn run(options: &Options) -> Result<Report, String> {
             break;
         }
     }
-    Ok(runner.finish())
+    let report = runner.finish();
+    write_json(json.as_deref(), &report)?;
+    Ok(report)
+}
+
+fn write_json(path: Option<&Path>, report: &Report) -> Result<(), String> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, format!("{:#}", report.to_json())).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase};
 use datafusion_proto::physical_plan::PhysicalPlanNodeExt;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use springald_proto::plan as proto;
@@ -55,10 +57,22 @@ pub(super) fn restore(
     let (filters, input) = (decoded.filter_expr().to_vec(), Arc::clone(decoded.input()));
     let restored = AggregateExec::try_new(*decoded.mode(), groups, functions.clone(), filters, input, schema)?
         .with_limit_options(decoded.limit_options());
+    let restored = match decoded.dynamic_expressions_produced().as_slice() {
+        [] => without_dynamic_filter(restored)?,
+        _ => return plan_err!("an aggregate over grouping sets of nothing has a dynamic filter"),
+    };
     match restored.schema() == decoded.schema() {
         true => Ok(Arc::new(restored.with_new_aggr_exprs(functions))),
         false => internal_err!("an aggregate over grouping sets of nothing has another schema"),
     }
+}
+
+/// A new aggregate may have a dynamic filter of its own. It goes where no input uses it, as when a plan is optimized.
+fn without_dynamic_filter(aggregate: AggregateExec) -> Result<AggregateExec> {
+    let unused = ChildPushdownResult { parent_filters: vec![], self_filters: vec![] };
+    let handled = aggregate.handle_child_pushdown_result(FilterPushdownPhase::Post, unused, &ConfigOptions::new())?;
+    let updated = handled.updated_node.as_ref().and_then(|node| node.downcast_ref::<AggregateExec>());
+    Ok(updated.cloned().unwrap_or(aggregate))
 }
 
 /// Encodes an aggregate function whose arguments are columns of `schema`.

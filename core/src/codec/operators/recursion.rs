@@ -74,7 +74,8 @@ fn unprojected(schema: &Schema, columns: &[usize]) -> Result<Schema> {
         );
     }
     let width = columns.iter().max().map_or(0, |last| last + 1);
-    let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new("", DataType::Null, true)); width];
+    let mut fields: Vec<FieldRef> =
+        std::iter::repeat_n(Arc::new(Field::new("", DataType::Null, true)), width).collect();
     for (column, field) in columns.iter().zip(schema.fields()) {
         fields[*column] = Arc::clone(field);
     }

@@ -206,7 +206,7 @@ pub(super) fn restore_unnest(
         return internal_err!("an unnest's handling of NULL is unknown");
     };
     let options = UnnestOptions {
-        null_handling: null_handling.clone(),
+        null_handling: *null_handling,
         recursions: node.recursions.iter().map(recursion).collect::<Result<_>>()?,
     };
     let schema = Arc::new(decode_schema(&node.schema)?);

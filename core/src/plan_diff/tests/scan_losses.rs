@@ -57,11 +57,14 @@ fn with_file(change: impl Fn(&mut PartitionedFile)) -> Plan {
     })
 }
 
+/// A field and a change of it.
+type Change<'a, T> = (&'a str, &'a dyn Fn(&mut T));
+
 #[test]
 fn each_field_of_a_file_is_compared() {
     let file = || with_file(|_| {});
     assert_equal(&file(), &file());
-    let changes: [(&str, &dyn Fn(&mut PartitionedFile)); 12] = [
+    let changes: [Change<'_, PartitionedFile>; 12] = [
         ("object_meta", &|file| file.object_meta.e_tag = Some("tag".to_owned())),
         ("object_meta", &|file| file.object_meta.version = Some("7".to_owned())),
         ("object_meta", &|file| file.object_meta.size = 1 << 33),
@@ -93,7 +96,7 @@ fn each_field_of_a_file_is_compared() {
 fn each_field_of_a_scan_is_compared() {
     let source = || ParquetSource::new(schema());
     let plain = scan(source(), |_| {});
-    let changes: [(&str, &dyn Fn(&mut FileScanConfig)); 8] = [
+    let changes: [Change<'_, FileScanConfig>; 8] = [
         ("object_store_url", &|scan| scan.object_store_url = ObjectStoreUrl::parse("s3://other").expect("a URL")),
         ("fetch", &|scan| scan.limit = Some(1 << 33)),
         ("preserve_order", &|scan| scan.preserve_order = true),
