@@ -395,7 +395,7 @@ SELECT q.b, count(*) FROM (SELECT id, b FROM l ORDER BY id LIMIT 30 OFFSET 7) q 
 SELECT q.k, r.id FROM (SELECT k FROM l ORDER BY id DESC LIMIT 9) q JOIN r ON q.k = r.k;
 
 -- CASE limit_in_subquery_both_sides
-SELECT a.b, count(*) FROM (SELECT b FROM l ORDER BY id LIMIT 11) a JOIN (SELECT b FROM r ORDER BY id OFFSET 5) c ON a.b = c.b GROUP BY a.b;
+SELECT a.b, count(*) FROM (SELECT b FROM l ORDER BY id LIMIT 11) a JOIN (SELECT b FROM r ORDER BY id LIMIT 17 OFFSET 5) c ON a.b = c.b GROUP BY a.b;
 
 -- CASE limit_in_subquery_distinct
 SELECT DISTINCT q.b FROM (SELECT b, id FROM l ORDER BY id LIMIT 3) q;

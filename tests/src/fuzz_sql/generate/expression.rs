@@ -131,7 +131,7 @@ impl Generator<'_> {
         };
         let depth = self.choice.below(2);
         let call = self.fill(family, template, scope, depth);
-        let takes_filter = !template.starts_with("arrow_typeof") && !template.starts_with("array_");
+        let takes_filter = !["arrow_typeof", "array_", "round"].iter().any(|name| template.starts_with(name));
         Node::new(Class::Expression(family)).child(call).optional(
             (takes_filter && self.choice.percent(25)).then(|| {
                 Node::other().text(" FILTER (WHERE ").child(self.expression(Family::Boolean, scope, 1)).text(")")

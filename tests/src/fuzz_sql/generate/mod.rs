@@ -109,17 +109,18 @@ impl Generator<'_> {
         };
         let more = total.iter().filter(|index| !keys.contains(index));
         items.extend(more.map(|index| Item::fixed(&query.outputs[*index].name)));
-        let order = Node::other().list(List::new(" ORDER BY ", ", ", items)).optional(self.limit());
+        let order = Node::other().list(List::new(" ORDER BY ", ", ", items)).optional(self.limit(true));
         (Some(order), (0..query.outputs.len()).collect())
     }
 
-    /// LIMIT, OFFSET or both, in half of the cases.
-    fn limit(&mut self) -> Option<Node> {
+    /// LIMIT, OFFSET or both, in half of the cases. Below other operators, DataFusion drops the order of an OFFSET
+    /// without LIMIT, so that any rows are skipped: it is generated at the end of statements only.
+    fn limit(&mut self, is_final: bool) -> Option<Node> {
         let (rows, skipped) = (self.choice.between(0, 25), self.choice.between(0, 9));
         match self.choice.below(8) {
             0 | 1 => Some(Node::other().text(&format!(" LIMIT {rows}"))),
             2 => Some(Node::other().text(&format!(" LIMIT {rows} OFFSET {skipped}"))),
-            3 => Some(Node::other().text(&format!(" OFFSET {skipped}"))),
+            3 if is_final => Some(Node::other().text(&format!(" OFFSET {skipped}"))),
             _ => None,
         }
     }

@@ -92,7 +92,7 @@ impl Generator<'_> {
         let columns = self.choice.some(&scope.sortable(), keys);
         let items = columns.iter().map(|column| Item::new(Node::other().text(&column.sql).text(self.direction())));
         let items: Vec<Item> = items.collect::<Vec<_>>().into_iter().chain(total).collect();
-        let limit = self.limit();
+        let limit = self.limit(false);
         Some(Node::other().list(List::new(" ORDER BY ", ", ", items)).optional(limit))
     }
 
@@ -168,7 +168,8 @@ impl Generator<'_> {
             3 => (clause(format!("GROUPING SETS (({first}), ({all}))")), false),
             4 if texts.len() > 1 => (clause(format!("{first}, ROLLUP ({})", texts[1..].join(", "))), false),
             _ => {
-                let items = keys.iter().map(|(node, _)| Item::new(node.clone())).collect();
+                // No expressions: shrinking would put literals in their place, which are ordinals here.
+                let items = texts.iter().map(|text| Item::new(Node::other().text(text))).collect();
                 (Some(Node::other().list(List::new(" GROUP BY ", ", ", items))), true)
             }
         }
