@@ -8,6 +8,7 @@ use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use springald_core::exchange::ExchangeReaderExec;
 
 /// True if the expression uses the value of a scalar subquery.
 pub(super) fn reads_scalar_subquery(expression: &Arc<dyn PhysicalExpr>) -> bool {
@@ -25,7 +26,8 @@ pub(super) fn are_read_in(plan: &Arc<dyn ExecutionPlan>) -> bool {
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     // What cannot be visited may use them.
-    found || visited.is_err() || filters_windows_by_one(plan) || plan.children().into_iter().any(are_read_in)
+    let hidden = filters_windows_by_one(plan) || is_described_by_one(plan);
+    found || visited.is_err() || hidden || plan.children().into_iter().any(are_read_in)
 }
 
 /// True if a window function filters its rows by the value of a scalar subquery: it shows its filter only as text.
@@ -34,4 +36,10 @@ fn filters_windows_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let functions =
         functions.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr));
     functions.unwrap_or_default().iter().any(|function| format!("{function:?}").contains("ScalarSubqueryExpr {"))
+}
+
+/// True if what a reader knows of its rows names the value of a scalar subquery, as `k = (SELECT …)` makes it equal to a
+/// column: the reader is decoded where that value is known.
+fn is_described_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<ExchangeReaderExec>() && format!("{:?}", plan.properties()).contains("ScalarSubqueryExpr {")
 }

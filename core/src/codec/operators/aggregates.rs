@@ -57,9 +57,10 @@ pub(super) fn restore(
     let (filters, input) = (decoded.filter_expr().to_vec(), Arc::clone(decoded.input()));
     let restored = AggregateExec::try_new(*decoded.mode(), groups, functions.clone(), filters, input, schema)?
         .with_limit_options(decoded.limit_options());
-    let restored = match decoded.dynamic_expressions_produced().as_slice() {
-        [] => without_dynamic_filter(restored)?,
-        _ => return plan_err!("an aggregate over grouping sets of nothing has a dynamic filter"),
+    #[expect(deprecated, reason = "what replaces it gives the filter as an expression, which cannot be put back")]
+    let restored = match decoded.dynamic_filter_expr() {
+        Some(filter) => restored.with_dynamic_filter_expr(Arc::clone(filter))?,
+        None => without_dynamic_filter(restored)?,
     };
     match restored.schema() == decoded.schema() {
         true => Ok(Arc::new(restored.with_new_aggr_exprs(functions))),
