@@ -53,7 +53,7 @@ pub(super) struct CutStage {
     pub(super) adds_subqueries: bool,
 }
 
-/// Why a plan is not cut.
+/// Reason for which a plan is not cut.
 #[derive(Debug)]
 pub(super) enum CutError {
     /// An operator that does not allow it, with the reason.

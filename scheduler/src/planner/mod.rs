@@ -62,7 +62,7 @@ pub struct Planned {
     pub schema: SchemaRef,
     /// How it runs.
     pub run: Run,
-    /// Why it runs in one task although it is not small.
+    /// Reason for which it runs in one task although it is not small.
     pub not_cut: Option<String>,
 }
 
@@ -131,7 +131,7 @@ pub async fn plan(
     Ok(Planned { schema, run, not_cut })
 }
 
-/// What a plan was made with.
+/// Session and window filters of a plan.
 struct Session<'a> {
     state: &'a SessionState,
     /// Filters of its window functions, which the functions do not give away.

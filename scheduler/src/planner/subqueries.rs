@@ -1,4 +1,4 @@
-//! Which expressions use the value of a scalar subquery.
+//! Detection of expressions that use the value of a scalar subquery.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn filters_windows_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
     functions.unwrap_or_default().iter().any(|function| format!("{function:?}").contains("ScalarSubqueryExpr {"))
 }
 
-/// True if what a reader knows of its rows names the value of a scalar subquery, as `k = (SELECT …)` makes it equal to a
+/// True if the properties of a reader name the value of a scalar subquery, as `k = (SELECT …)` makes it equal to a
 /// column: the reader is decoded where that value is known.
 fn is_described_by_one(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<ExchangeReaderExec>() && format!("{:?}", plan.properties()).contains("ScalarSubqueryExpr {")
