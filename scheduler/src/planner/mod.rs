@@ -24,6 +24,7 @@ mod shape;
 mod subqueries;
 #[cfg(test)]
 mod tests;
+mod top_k;
 
 use std::sync::{Arc, LazyLock};
 

@@ -12,6 +12,7 @@ use springald_core::settings::{ByteSize, QuerySettings, Span};
 use springald_core::telemetry::events::names;
 
 use super::join_modes::with_split_build_sides;
+use super::top_k::with_shared_thresholds;
 
 /// The executors as far as planning depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +111,8 @@ impl QueryOptions {
         let adjust = |options: &mut ConfigOptions| {
             options.execution.target_partitions = cluster.largest_slots.max(1) as usize;
         };
-        let mut state = self.session(base, adjust).build();
+        let rules = with_shared_thresholds(base.physical_optimizers());
+        let mut state = self.session(base, adjust).with_physical_optimizer_rules(rules).build();
         state.mark_start_execution();
         state
     }
@@ -145,7 +147,7 @@ impl QueryOptions {
             options.optimizer.enable_topk_dynamic_filter_pushdown = false;
             options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         };
-        let rules = with_split_build_sides(base.physical_optimizers());
+        let rules = with_shared_thresholds(&with_split_build_sides(base.physical_optimizers()));
         let mut state = self.session(base, adjust).with_physical_optimizer_rules(rules).build();
         state.mark_start_execution();
         state

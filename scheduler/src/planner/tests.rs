@@ -243,3 +243,14 @@ async fn sample_of_exchanged_rows_is_indeterminate() {
     let sampling: Vec<_> = stages.iter().filter(|stage| stage.text.contains("SampleExec")).collect();
     assert!(!sampling.is_empty() && sampling.iter().all(|stage| stage.spec.indeterminate));
 }
+
+#[tokio::test]
+async fn union_of_constants_sorts_by_all_keys() {
+    let branches = "SELECT 2 AS c, l_price AS v FROM line UNION ALL SELECT 1, o_key FROM orders";
+    let texts =
+        async |sql: &str| -> Vec<String> { planned(sql, |_| ()).await.into_iter().map(|stage| stage.text).collect() };
+    let merged = texts(&format!("{branches} ORDER BY c, v LIMIT 2")).await.join("\n");
+    assert!(merged.contains("SortExec: TopK(fetch=2), expr=[c@0 ASC NULLS LAST, v@1 ASC NULLS LAST]"), "{merged}");
+    let unlimited = texts(&format!("{branches} ORDER BY c, v")).await.join("\n");
+    assert!(unlimited.contains("SortExec: expr=[v@1 ASC NULLS LAST]"), "{unlimited}");
+}
