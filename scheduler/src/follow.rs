@@ -23,7 +23,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Update {
     /// The whole content, in place of all that was said before.
-    Snapshot(Vec<Entry>),
+    Snapshot {
+        /// All keys below the prefix.
+        entries: Vec<Entry>,
+        /// The store's revision at that time.
+        revision: u64,
+    },
     /// One change to it.
     Event(WatchEvent),
     /// Changes are not seen until the next snapshot.
@@ -55,7 +60,7 @@ pub async fn follow(
 type Changes = futures::stream::BoxStream<'static, Result<WatchEvent>>;
 
 fn begin(watch: Watch, apply: &mut impl FnMut(Update)) -> Changes {
-    apply(Update::Snapshot(watch.snapshot));
+    apply(Update::Snapshot { entries: watch.snapshot, revision: watch.revision });
     watch.changes
 }
 

@@ -160,7 +160,7 @@ async fn watch_addresses(
         Some((record.scheduler_id.parse().ok()?, address(record)?))
     };
     let handle = follow(store, records::SCHEDULERS, move |update| match update {
-        Update::Snapshot(entries) => {
+        Update::Snapshot { entries, .. } => {
             sender.send_replace(entries.iter().filter_map(read).collect());
         }
         Update::Event(WatchEvent::Put(entry)) => {
@@ -170,7 +170,7 @@ async fn watch_addresses(
                 });
             }
         }
-        Update::Event(WatchEvent::Deleted { key }) => {
+        Update::Event(WatchEvent::Deleted { key, .. }) => {
             let id = key.strip_prefix(records::SCHEDULERS).and_then(|id| id.parse::<SchedulerId>().ok());
             if let Some(id) = id {
                 sender.send_modify(|all| {

@@ -273,7 +273,7 @@ async fn follow_cancels(store: Arc<dyn StateStore>, engine: Arc<Engine>) -> Resu
     let handle = tokio::runtime::Handle::current();
     follow(store, records::CANCELS, move |update| {
         let entries = match update {
-            Update::Snapshot(entries) => entries,
+            Update::Snapshot { entries, .. } => entries,
             Update::Event(WatchEvent::Put(entry)) => vec![entry],
             Update::Event(WatchEvent::Deleted { .. }) | Update::Lost => vec![],
         };
@@ -299,11 +299,11 @@ async fn follow_executors(
     let executor = |key: &str| key.strip_prefix(records::EXECUTORS)?.parse::<ExecutorId>().ok();
     let watching = follow(store, records::EXECUTORS, move |update| match update {
         Update::Event(WatchEvent::Put(entry)) => leases.send_modify(|live| live.extend(executor(&entry.key))),
-        Update::Event(WatchEvent::Deleted { key }) => {
+        Update::Event(WatchEvent::Deleted { key, .. }) => {
             leases.send_modify(|live| live.retain(|id| Some(id) != executor(&key).as_ref()));
         }
         // Some may have gone, and others come, while nobody watched.
-        Update::Snapshot(entries) => {
+        Update::Snapshot { entries, .. } => {
             leases.send_replace(entries.iter().filter_map(|entry| executor(&entry.key)).collect());
         }
         Update::Lost => {}

@@ -73,12 +73,12 @@ pub(crate) async fn start(
     let suspects = Suspects { sender, missed: Arc::default() };
     let (named, mut first) = (suspects.clone(), true);
     let handle = follow(store, records::OWNERS, move |update| match update {
-        Update::Event(WatchEvent::Deleted { key }) => {
+        Update::Event(WatchEvent::Deleted { key, .. }) => {
             if let Some(Ok(job)) = key.strip_prefix(records::OWNERS).map(str::parse) {
                 named.name(job);
             }
         }
-        Update::Snapshot(_) => {
+        Update::Snapshot { .. } => {
             // The sweep begins with a look at all of them anyway.
             if !std::mem::take(&mut first) {
                 named.say(Suspect::AllHere);

@@ -56,7 +56,7 @@ impl Shared {
     /// Takes in what the watch says.
     pub(super) fn update(&self, update: Update) {
         match update {
-            Update::Snapshot(entries) => self.write(|snapshot| snapshot.replace(entries)),
+            Update::Snapshot { entries, revision } => self.write(|snapshot| snapshot.replace(&entries, revision)),
             Update::Event(event) => self.write(|snapshot| snapshot.apply(event)),
             // What was known last is still the best there is; what is missing in it is looked up.
             Update::Lost => {}

@@ -59,29 +59,45 @@ impl Definition {
     }
 }
 
+/// A schema as of one revision of its record.
+#[derive(Debug)]
+struct Schema {
+    name: String,
+    revision: u64,
+}
+
 /// All tables, views and schemas, by their keys in the store.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     tables: BTreeMap<String, Arc<Definition>>,
-    schemas: BTreeMap<String, String>,
+    schemas: BTreeMap<String, Schema>,
     /// Keys that this process removed, with the revision of the removal: changes from before it may still arrive.
     removed: HashMap<String, u64>,
 }
 
 impl Snapshot {
-    /// Replaces everything.
-    pub(super) fn replace(&mut self, entries: Vec<Entry>) {
-        *self = Self::default();
-        entries.into_iter().for_each(|entry| self.put(&entry));
+    /// Replaces all that is known of the time up to `revision`. What this process itself changed later stays.
+    pub(super) fn replace(&mut self, entries: &[Entry], revision: u64) {
+        self.tables.retain(|_, known| known.revision > revision);
+        self.schemas.retain(|_, known| known.revision > revision);
+        self.removed.retain(|_, removal| *removal > revision);
+        entries.iter().for_each(|entry| self.put(entry));
     }
 
     pub(super) fn apply(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Put(entry) => self.put(&entry),
-            WatchEvent::Deleted { key } => {
-                self.tables.remove(&key);
-                self.schemas.remove(&key);
-                self.removed.remove(&key);
+            WatchEvent::Deleted { key, revision } => {
+                // This process may have made the key again since.
+                if self.tables.get(&key).is_some_and(|known| known.revision <= revision) {
+                    self.tables.remove(&key);
+                }
+                if self.schemas.get(&key).is_some_and(|known| known.revision <= revision) {
+                    self.schemas.remove(&key);
+                }
+                if self.removed.get(&key).is_some_and(|removal| *removal <= revision) {
+                    self.removed.remove(&key);
+                }
             }
         }
     }
@@ -94,7 +110,12 @@ impl Snapshot {
         self.removed.remove(&entry.key);
         if entry.key.starts_with(SCHEMAS) {
             match SchemaRecord::decode(entry.value.as_ref()) {
-                Ok(record) => drop(self.schemas.insert(entry.key.clone(), record.schema)),
+                Ok(record) => {
+                    let schema = Schema { name: record.schema, revision: entry.mod_revision };
+                    if self.schemas.get(&entry.key).is_none_or(|known| known.revision < schema.revision) {
+                        self.schemas.insert(entry.key.clone(), schema);
+                    }
+                }
                 Err(error) => {
                     tracing::error!(event = names::CATALOG_RECORD_DAMAGED, key = %entry.key, %error, "a schema's record is damaged")
                 }
@@ -145,7 +166,7 @@ impl Snapshot {
 
     /// The names of all schemas, sorted.
     pub(super) fn schema_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.schemas.values().cloned().collect();
+        let mut names: Vec<String> = self.schemas.values().map(|schema| schema.name.clone()).collect();
         names.push(DEFAULT_SCHEMA.to_owned());
         names.sort_unstable();
         names.dedup();
@@ -196,16 +217,49 @@ mod tests {
         snapshot.remove(&key, 8);
         snapshot.apply(WatchEvent::Put(view("v", 7)));
         assert_eq!(revision(&snapshot, "v"), None);
-        snapshot.apply(WatchEvent::Deleted { key });
+        snapshot.apply(WatchEvent::Deleted { key, revision: 8 });
         snapshot.apply(WatchEvent::Put(view("v", 9)));
         assert_eq!(revision(&snapshot, "v"), Some(9));
+    }
+
+    #[test]
+    fn table_made_again_survives_late_changes() {
+        let mut snapshot = Snapshot::default();
+        let key = view("v", 0).key;
+        // This process removes and makes the view twice, and then hears of it.
+        snapshot.put(&view("v", 5));
+        snapshot.remove(&key, 6);
+        snapshot.put(&view("v", 7));
+        snapshot.remove(&key, 8);
+        snapshot.put(&view("v", 9));
+        for late in [
+            WatchEvent::Put(view("v", 5)),
+            WatchEvent::Deleted { key: key.clone(), revision: 6 },
+            WatchEvent::Put(view("v", 7)),
+            WatchEvent::Deleted { key: key.clone(), revision: 8 },
+        ] {
+            snapshot.apply(late);
+            assert_eq!(revision(&snapshot, "v"), Some(9));
+        }
+        snapshot.apply(WatchEvent::Deleted { key, revision: 10 });
+        assert_eq!(revision(&snapshot, "v"), None);
+    }
+
+    #[test]
+    fn older_snapshot_keeps_own_later_changes() {
+        let mut snapshot = Snapshot::default();
+        snapshot.put(&view("gone", 3));
+        snapshot.remove(&view("gone", 0).key, 6);
+        snapshot.put(&view("made", 7));
+        snapshot.replace(&[view("gone", 3), view("old", 2)], 5);
+        assert_eq!(["gone", "made", "old"].map(|name| revision(&snapshot, name)), [None, Some(7), Some(2)]);
     }
 
     #[test]
     fn given_a_new_snapshot_nothing_of_the_old_one_remains() {
         let mut snapshot = Snapshot::default();
         snapshot.put(&view("a", 1));
-        snapshot.replace(vec![view("b", 2)]);
+        snapshot.replace(&[view("b", 2)], 2);
         let names: Vec<_> = snapshot.tables_in(DEFAULT_SCHEMA).iter().map(|table| table.name.name.clone()).collect();
         assert_eq!(names, ["b"]);
     }

@@ -40,13 +40,13 @@ pub(super) struct Mirror {
 impl Mirror {
     pub(super) fn update(&mut self, update: Update) {
         match update {
-            Update::Snapshot(entries) => {
+            Update::Snapshot { entries, .. } => {
                 self.sessions.clear();
                 entries.iter().for_each(|entry| self.put(entry));
                 self.live = true;
             }
             Update::Event(WatchEvent::Put(entry)) => self.put(&entry),
-            Update::Event(WatchEvent::Deleted { key }) => self.remove(&key),
+            Update::Event(WatchEvent::Deleted { key, .. }) => self.remove(&key),
             Update::Lost => self.live = false,
         }
     }

@@ -32,6 +32,11 @@ struct Lease {
 }
 
 impl Kv {
+    /// The revision of the last change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<Entry> {
         self.keys.get(key).map(|value| entry(key, value))
     }
@@ -92,8 +97,9 @@ impl Kv {
     }
 
     fn remove(&mut self, keys: &[String]) -> Vec<WatchEvent> {
+        let revision = self.revision;
         let there = keys.iter().filter(|key| self.keys.remove(*key).is_some());
-        there.map(|key| WatchEvent::Deleted { key: key.clone() }).collect()
+        there.map(|key| WatchEvent::Deleted { key: key.clone(), revision }).collect()
     }
 
     /// A new lease, and when it ends if nobody renews it.
@@ -255,7 +261,7 @@ mod conformance {
             let (sender, mut events) = mpsc::unbounded_channel();
             shared.watches.push((prefix.to_owned(), sender));
             let changes = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
-            Ok(Watch { snapshot: shared.kv.list(prefix, None, usize::MAX), changes })
+            Ok(Watch { snapshot: shared.kv.list(prefix, None, usize::MAX), revision: shared.kv.revision(), changes })
         }
     }
 

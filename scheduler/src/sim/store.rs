@@ -178,7 +178,7 @@ pub(super) struct SimWatch {
 pub(super) fn key_of(event: &WatchEvent) -> &str {
     match event {
         WatchEvent::Put(entry) => &entry.key,
-        WatchEvent::Deleted { key } => key,
+        WatchEvent::Deleted { key, .. } => key,
     }
 }
 
@@ -227,7 +227,7 @@ impl World {
         let snapshot = self.kv.list(&prefix, None, usize::MAX);
         self.watches.insert(self.agenda.number(), SimWatch { scheduler, prefix, sender, last: 0, lost: false });
         let changes = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
-        Watch { snapshot, changes }
+        Watch { snapshot, revision: self.kv.revision(), changes }
     }
 
     pub(super) fn transact(&mut self, place: Place, transaction: &Transaction) -> Result<Committed> {
@@ -269,7 +269,7 @@ impl World {
     pub(super) fn publish(&mut self, events: &[WatchEvent]) {
         for event in events {
             let key = key_of(event);
-            if let WatchEvent::Deleted { key } = event {
+            if let WatchEvent::Deleted { key, .. } = event {
                 tracing::debug!(target: "sim", "{key} is gone");
             }
             if key.starts_with(crate::records::SCHEDULERS) {

@@ -140,6 +140,6 @@ pub(crate) async fn next_change(watch: &mut Watch) -> WatchEvent {
 pub(crate) fn told(event: &WatchEvent) -> String {
     match event {
         WatchEvent::Put(entry) => format!("{}={}", entry.key, String::from_utf8_lossy(&entry.value)),
-        WatchEvent::Deleted { key } => format!("-{key}"),
+        WatchEvent::Deleted { key, .. } => format!("-{key}"),
     }
 }

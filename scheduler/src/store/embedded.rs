@@ -144,7 +144,8 @@ impl StateStore for EmbeddedStore {
         let prefix = prefix.to_owned();
         let begin = move |database: &Database, writer: &mut Writer| {
             let snapshot = database.list(&prefix, None, usize::MAX)?;
-            Ok(Watch { snapshot, changes: writer.watchers.open(&prefix) })
+            let revision = database.revision()?;
+            Ok(Watch { snapshot, revision, changes: writer.watchers.open(&prefix) })
         };
         self.shared.write(begin).await
     }

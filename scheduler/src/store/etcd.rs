@@ -133,7 +133,7 @@ impl StateStore for EtcdStore {
         let (snapshot, at_revision) = self.connection.list(prefix, None, usize::MAX).await?;
         let next = i64::try_from(at_revision + 1).map_err(|_| Error::internal("etcd ran out of revisions"))?;
         let changes = Changes::open(Arc::clone(&self.connection), prefix, next).await?;
-        Ok(Watch { snapshot, changes: changes.into_stream() })
+        Ok(Watch { snapshot, revision: at_revision, changes: changes.into_stream() })
     }
 }
 

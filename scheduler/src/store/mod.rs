@@ -120,6 +120,8 @@ pub enum WatchEvent {
     Deleted {
         /// The key.
         key: String,
+        /// The revision of the removal.
+        revision: u64,
     },
 }
 
@@ -127,6 +129,8 @@ pub enum WatchEvent {
 pub struct Watch {
     /// All keys below the prefix when the watch began, in key order.
     pub snapshot: Vec<Entry>,
+    /// The store's revision when the watch began: `snapshot` holds all changes up to it, and `changes` all later ones.
+    pub revision: u64,
     /// Every later change, in order. Ends with an error item when the watch cannot go on (compaction, a lost
     /// connection that did not come back, a reader that is too slow): the caller watches anew.
     pub changes: BoxStream<'static, Result<WatchEvent>>,

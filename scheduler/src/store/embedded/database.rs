@@ -92,6 +92,14 @@ impl Database {
         read().map_err(|error| self.failed("reading", error))
     }
 
+    /// The revision of the last change.
+    pub(super) fn revision(&self) -> Result<u64> {
+        let read = || -> Result<_, redb::Error> {
+            Ok(self.redb.begin_read()?.open_table(COUNTERS)?.get(REVISION)?.map_or(0, |stored| stored.value()))
+        };
+        read().map_err(|error| self.failed("reading", error))
+    }
+
     /// Entries below `prefix` and after `after`, in key order, at most `limit`.
     pub(super) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>> {
         let read = || -> Result<_, redb::Error> {
@@ -239,10 +247,10 @@ impl<'t> Tables<'t> {
         for change in changes {
             match change {
                 Change::Put { key, value, lease } => events.push(self.put(key, value, *lease, revision)?),
-                Change::Delete { key } => events.extend(self.delete(key)?),
+                Change::Delete { key } => events.extend(self.delete(key, revision)?),
                 Change::DeletePrefix { prefix } => {
                     for key in self.keys_below(prefix)? {
-                        events.extend(self.delete(&key)?);
+                        events.extend(self.delete(&key, revision)?);
                     }
                 }
             }
@@ -273,14 +281,14 @@ impl<'t> Tables<'t> {
     }
 
     /// `None` if the key does not exist.
-    fn delete(&mut self, key: &str) -> Result<Option<WatchEvent>, redb::Error> {
+    fn delete(&mut self, key: &str, revision: u64) -> Result<Option<WatchEvent>, redb::Error> {
         let Some(lease) = self.entries.remove(key)?.map(|old| old.value().1) else {
             return Ok(None);
         };
         if lease != NO_LEASE {
             self.attached.remove((lease, key))?;
         }
-        Ok(Some(WatchEvent::Deleted { key: key.to_owned() }))
+        Ok(Some(WatchEvent::Deleted { key: key.to_owned(), revision }))
     }
 
     fn keys_below(&self, prefix: &str) -> Result<Vec<String>, redb::Error> {

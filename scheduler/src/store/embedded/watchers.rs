@@ -68,7 +68,7 @@ impl Watcher {
 fn key_of(event: &WatchEvent) -> &str {
     match event {
         WatchEvent::Put(entry) => &entry.key,
-        WatchEvent::Deleted { key } => key,
+        WatchEvent::Deleted { key, .. } => key,
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Backoff, Connection, MAX_ANSWER_BYTES, Repeat};
 use super::failure::{may_pass, translate};
-use super::keys::range_end;
+use super::keys::{range_end, revision};
 use super::members::Turn;
 use crate::store::WatchEvent;
 
@@ -137,7 +137,10 @@ impl Changes {
         let found = event.kv().ok_or_else(|| Error::internal("etcd sent a watch event without a key"))?;
         let changed = match event.event_type() {
             EventType::Put => WatchEvent::Put(self.connection.keys.entry(found.clone())?),
-            EventType::Delete => WatchEvent::Deleted { key: self.connection.keys.stripped(found.key())? },
+            EventType::Delete => WatchEvent::Deleted {
+                key: self.connection.keys.stripped(found.key())?,
+                revision: revision(found.mod_revision())?,
+            },
         };
         self.next = self.next.max(found.mod_revision() + 1);
         self.ready.push_back(changed);
