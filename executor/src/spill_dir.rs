@@ -8,8 +8,9 @@
 //!       exchange/<job>/               pieces of stage outputs
 //! ```
 //!
-//! The lock is taken before the directory is made and given up after it is gone, so a directory whose lock is free
-//! (or missing) has no owner: the sweep at start deletes it. No clock and no process id is asked.
+//! The lock is taken before the directory is made and given up after it is gone, so a directory whose lock is free has
+//! no owner: the sweep at start deletes it. No clock and no process id is asked. A directory without a lock file was not
+//! made here, whatever its name, and is left alone.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -105,14 +106,8 @@ fn sweep(parent: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        let outcome = match name.strip_suffix(LOCK_SUFFIX) {
-            Some(stem) => sweep_locked(&parent.join(stem), &entry.path()),
-            None if entry.path().is_dir() && !parent.join(format!("{name}{LOCK_SUFFIX}")).exists() => {
-                remove_dir(&entry.path()).map(|()| true)
-            }
-            None => Ok(false),
-        };
-        match outcome {
+        let Some(stem) = name.strip_suffix(LOCK_SUFFIX) else { continue };
+        match sweep_locked(&parent.join(stem), &entry.path()) {
             Ok(true) => tracing::info!(
                 event = names::SPILL_ORPHAN_DELETED,
                 directory = name,
@@ -163,16 +158,14 @@ mod tests {
         std::fs::create_dir_all(dead.join("exchange/j")).expect("made");
         std::fs::write(dead.join("exchange/j/1-0-0-0.arrow"), b"x").expect("written");
         std::fs::write(parent.path().join("springald-dead.lock"), b"").expect("written");
-        let without_lock = parent.path().join("springald-older");
-        std::fs::create_dir(&without_lock).expect("made");
-        let foreign = parent.path().join("somebody-elses");
-        std::fs::create_dir(&foreign).expect("made");
+        let foreign = ["springald-data", "somebody-elses"].map(|name| parent.path().join(name));
+        foreign.iter().for_each(|directory| std::fs::create_dir(directory).expect("made"));
 
         let new = SpillDir::create(parent.path(), &id("new")).expect("created");
 
-        assert!(!dead.exists() && !without_lock.exists());
-        assert!(!parent.path().join("springald-dead.lock").exists());
-        assert!(living.exchange().exists() && new.operators().exists() && foreign.exists());
+        assert!(!dead.exists() && !parent.path().join("springald-dead.lock").exists());
+        assert!(living.exchange().exists() && new.operators().exists());
+        assert!(foreign.iter().all(|directory| directory.exists()));
     }
 
     #[test]
