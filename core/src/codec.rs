@@ -22,6 +22,7 @@ mod debug_text;
 mod expressions;
 mod functions;
 mod losses;
+mod nullable;
 mod operators;
 mod properties;
 mod streams;
@@ -43,6 +44,8 @@ use prost::Message;
 
 use self::converter::{PlanDecoder, PlanEncoder, RefusingCodec};
 pub use self::losses::{LOSSES, Loss};
+pub(crate) use self::operators::have_same_row_group_order;
+pub use self::properties::sendable_properties;
 pub use self::streams::collect_streams;
 pub use self::window_filters::WindowFilters;
 

@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod compute;
+pub mod equivalences;
 pub mod error;
 pub mod exchange;
 pub mod ids;

@@ -28,7 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 pub use exec::SampleExec;
-pub use node::{SampleNode, SampleSeed, fix_seeds};
+pub use node::{SampleNode, SampleSeed, fix_seeds, within};
 pub use relation::SamplePlanner;
 pub use rows::{Percent, Sample, SampleMethod, stable_hash};
 

@@ -590,3 +590,39 @@ SELECT l.id, r.id FROM r RIGHT JOIN l ON l.k = r.k AND r.v < 12;
 -- CASE broadcast_anti
 -- STAGED springald.broadcast_bytes = 10MiB
 SELECT r.id FROM l RIGHT ANTI JOIN r ON l.k = r.k AND l.v > 6;
+
+-- CASE order_by_column_and_expression
+-- ORDERED 0 1
+SELECT id, v FROM l ORDER BY id, v + 1 LIMIT 7;
+
+-- CASE order_by_expressions_of_sorted
+-- ORDERED 0
+SELECT a, id FROM sorted ORDER BY a, id + 1;
+
+-- CASE aggregate_ordered_by_expression
+SELECT b, array_agg(v ORDER BY id, v + 1) FROM l GROUP BY b;
+
+-- CASE order_by_cast_beside_constant
+-- ORDERED 0
+SELECT id, 1 AS y FROM l WHERE b = 1 ORDER BY CAST(id AS DOUBLE), id;
+
+-- CASE window_ordered_by_cast_over_constants
+SELECT id, lag(id) OVER (ORDER BY CAST(id AS DOUBLE) DESC, id DESC) FROM (SELECT id, 1 AS c FROM l UNION ALL SELECT id + 100, 2 FROM r);
+
+-- CASE series_crossed
+SELECT g.value, l.id FROM generate_series(1, 5) AS g, l;
+
+-- CASE series_joined_outer
+SELECT * FROM range(0, 10, 3) AS g LEFT JOIN l ON l.id > g.value;
+
+-- CASE series_as_subquery
+SELECT id FROM l WHERE id > (SELECT value FROM generate_series(5, 5));
+
+-- CASE grouping_sets_of_nothing_ordered
+SELECT string_agg(s, '' ORDER BY id DESC), first_value(v ORDER BY id) FROM l GROUP BY GROUPING SETS (());
+
+-- CASE window_over_duplicate_grouping_sets
+SELECT lag(x, 2) OVER (ORDER BY x), sum(x) OVER (ORDER BY x ROWS 1 PRECEDING) FROM (SELECT b AS x FROM (SELECT 2 AS b FROM l) AS q GROUP BY GROUPING SETS ((b), (b))) AS g;
+
+-- CASE recursion_joined_to_series
+WITH RECURSIVE q AS (SELECT 1 AS n, CAST(k AS BIGINT) AS k FROM l WHERE id < 4 UNION ALL SELECT q.n + 1, CAST(r.v AS BIGINT) FROM q JOIN r ON r.k = q.k WHERE q.n < 3) SELECT 1 AS c FROM q RIGHT JOIN generate_series(-1, 6) AS g (v) ON q.k = g.v WHERE CAST(g.v AS BIGINT) = g.v;

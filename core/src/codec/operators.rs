@@ -14,6 +14,8 @@ mod sorts;
 mod sources;
 mod windows;
 
+pub(crate) use self::sources::have_same_row_group_order;
+
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result, internal_err, plan_err};
@@ -149,6 +151,7 @@ pub(super) fn restore(
         }
         (Node::RecursiveQuery(node), [first, next]) => recursion::restore_query(node, first, next),
         (Node::Sample(node), [input]) => samples::restore(node, input),
+        (Node::ClearEquivalences(_), [input]) => Ok(rows::restore_cleared(input)),
         (Node::WorkTable(node), []) => recursion::restore_work_table(node),
         (Node::FileScan(node), []) => scans::restore(node, context),
         (Node::MemoryScan(node), []) => leaves::restore_memory_scan(node, context),

@@ -14,6 +14,9 @@ use super::values::{
     decode_constraints, decode_scalar, decode_schema, encode_constraints, encode_scalar, encode_schema,
 };
 
+/// Rebuilding simplifies what is said twice; properties that are still changed then are not sent.
+const MOST_REBUILDS: usize = 3;
+
 const EMISSIONS: [EmissionType; 3] = [EmissionType::Incremental, EmissionType::Final, EmissionType::Both];
 const BOUNDEDNESS: [Boundedness; 3] = [
     Boundedness::Bounded,
@@ -117,20 +120,52 @@ fn single_class(members: &[Arc<dyn PhysicalExpr>], constant: Option<AcrossPartit
 
 /// Fails if the equivalences would not be the same again.
 fn check_rebuilds(equivalences: &EquivalenceProperties) -> Result<()> {
-    let orderings: Vec<_> = equivalences.oeq_class().iter().cloned().collect();
-    let mut rebuilt = EquivalenceProperties::new_with_orderings(Arc::clone(equivalences.schema()), orderings);
-    let mut group = EquivalenceGroup::default();
-    for class in equivalences.eq_group().iter() {
-        let members: Vec<_> = class.iter().cloned().collect();
-        group.extend(single_class(&members, constant_of(equivalences, class)));
+    match are_same(&rebuilt(equivalences)?, equivalences) {
+        true => Ok(()),
+        false => plan_err!("the properties {equivalences} cannot be sent to executors"),
     }
-    rebuilt.add_equivalence_group(group)?;
-    let classes = |of: &EquivalenceProperties| of.eq_group().iter().cloned().collect::<Vec<_>>();
-    if rebuilt.oeq_class() == equivalences.oeq_class()
-        && classes(&rebuilt) == classes(equivalences)
-        && rebuilt.output_ordering() == equivalences.output_ordering()
-    {
-        return Ok(());
+}
+
+/// The same properties in a form that executors can be sent: without what DataFusion says twice.
+///
+/// # Errors
+/// There is no such form.
+pub fn sendable_properties(properties: &PlanProperties) -> Result<Arc<PlanProperties>> {
+    let mut equivalences = properties.equivalence_properties().clone();
+    for _ in 0..MOST_REBUILDS {
+        let simpler = rebuilt(&equivalences)?;
+        if are_same(&simpler, &equivalences) {
+            let kind = (properties.emission_type, properties.boundedness);
+            let made = PlanProperties::new(equivalences, properties.partitioning.clone(), kind.0, kind.1)
+                .with_evaluation_type(properties.evaluation_type)
+                .with_scheduling_type(properties.scheduling_type);
+            return Ok(Arc::new(made));
+        }
+        equivalences = simpler;
     }
     plan_err!("the properties {equivalences} cannot be sent to executors")
+}
+
+/// What decoding makes of the equivalences.
+fn rebuilt(equivalences: &EquivalenceProperties) -> Result<EquivalenceProperties> {
+    let orderings: Vec<_> = equivalences.oeq_class().iter().cloned().collect();
+    let mut rebuilt = EquivalenceProperties::new_with_orderings(Arc::clone(equivalences.schema()), orderings)
+        .with_constraints(equivalences.constraints().clone());
+    let mut group = EquivalenceGroup::default();
+    for class in equivalences.eq_group().iter() {
+        let (members, constant) = (class.iter().cloned().collect::<Vec<_>>(), constant_of(equivalences, class));
+        // A column that is only equal to itself says nothing.
+        if members.len() > 1 || constant.is_some() {
+            group.extend(single_class(&members, constant));
+        }
+    }
+    rebuilt.add_equivalence_group(group)?;
+    Ok(rebuilt)
+}
+
+fn are_same(left: &EquivalenceProperties, right: &EquivalenceProperties) -> bool {
+    let classes = |of: &EquivalenceProperties| of.eq_group().iter().cloned().collect::<Vec<_>>();
+    left.oeq_class() == right.oeq_class()
+        && classes(left) == classes(right)
+        && left.output_ordering() == right.output_ordering()
 }

@@ -17,6 +17,28 @@ use super::values::fields;
 /// Parts of debug texts that do not tell all of an expression.
 const OPAQUE: [&str; 3] = ["\"<FUNC>\"", "DynamicFilterPhysicalExpr", "ScalarSubqueryExpr"];
 
+/// True if what two aggregate functions know of the fields of their arguments is the same.
+pub(crate) fn have_same_fields(left: &AggregateFunctionExpr, right: &AggregateFunctionExpr) -> bool {
+    fields_of_aggregates(left, right).is_ok()
+}
+
+fn fields_of_aggregates(left: &AggregateFunctionExpr, right: &AggregateFunctionExpr) -> Check {
+    // Without an order, the fields behind `human_display` are compared by getters, or are derived as `arg_fields` are.
+    let end = if left.order_bys().is_empty() { "human_display" } else { "is_nullable" };
+    let texts = [left, right].map(|aggregate| layout::text_before(aggregate, end, ""));
+    if texts[0].is_some() && texts[0] == texts[1] {
+        return Ok(());
+    }
+    // The schema is only used for the types of `order_bys`, which are those of `ordering_fields`.
+    let (left, right) = (layout::fields(left, &AGGREGATE)?, layout::fields(right, &AGGREGATE)?);
+    for (index, name) in AGGREGATE.1.iter().enumerate() {
+        if ["arg_fields", "ordering_fields", "input_fields"].contains(name) {
+            same_text(name, &left[index], &right[index])?;
+        }
+    }
+    Ok(())
+}
+
 impl Comparison<'_> {
     pub(super) fn aggregates(&mut self, left: &AggregateFunctionExpr, right: &AggregateFunctionExpr) -> Check {
         same("name", left.name(), right.name())?;
@@ -30,20 +52,7 @@ impl Comparison<'_> {
         same("is_nullable", &left.is_nullable(), &right.is_nullable())?;
         same("human_display", &left.human_display(), &right.human_display())?;
         same("human_display_alias", &left.human_display_alias(), &right.human_display_alias())?;
-        // Without an order, the fields behind `human_display` are compared above, or are derived as `arg_fields` are.
-        let end = if left.order_bys().is_empty() { "human_display" } else { "is_nullable" };
-        let texts = [left, right].map(|aggregate| layout::text_before(aggregate, end, ""));
-        if texts[0].is_some() && texts[0] == texts[1] {
-            return Ok(());
-        }
-        // The schema is only used for the types of `order_bys`, which are those of `ordering_fields`.
-        let (left, right) = (layout::fields(left, &AGGREGATE)?, layout::fields(right, &AGGREGATE)?);
-        for (index, name) in AGGREGATE.1.iter().enumerate() {
-            if ["arg_fields", "ordering_fields", "input_fields"].contains(name) {
-                same_text(name, &left[index], &right[index])?;
-            }
-        }
-        Ok(())
+        fields_of_aggregates(left, right)
     }
 
     pub(super) fn window_expressions(&mut self, left: &[Arc<dyn WindowExpr>], right: &[Arc<dyn WindowExpr>]) -> Check {

@@ -38,6 +38,7 @@ use super::Comparison;
 use super::layout::{self, ANALYZE, MERGE, WORK_TABLE};
 use super::report::{Check, Located, Stop, differs, same, same_text, unreadable};
 use super::values::optional_statistics;
+use crate::equivalences::ClearEquivalencesExec;
 use crate::exchange::{ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use crate::sample::SampleExec;
 
@@ -74,6 +75,7 @@ impl Comparison<'_> {
             HashJoinExec => Self::hash_joins,
             RepartitionExec => Self::repartitions,
             CoalescePartitionsExec => no_fields,
+            ClearEquivalencesExec => no_fields,
             SampleExec => |_, left, right| same("sample", left.sample(), right.sample()),
             SortExec => Self::sorts,
             GlobalLimitExec => |comparison, left, right| {

@@ -7,7 +7,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchemaRef, Result, internal_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use super::rows::{Percent, Sample, SampleMethod, mix};
+use super::rows::{Percent, Sample, SampleMethod, mix, stable_hash};
 
 /// Keeps a part of the rows of its input.
 ///
@@ -84,15 +84,25 @@ impl UserDefinedLogicalNodeCore for SampleNode {
 /// Fixes the seeds that the statement does not give itself: planned again with the same `statement_seed`, it samples the
 /// same rows. References to one WITH query share its samples.
 pub fn fix_seeds(plan: LogicalPlan, statement_seed: u64) -> Result<LogicalPlan> {
-    let fixed = plan.transform_down_with_subqueries(|node| {
+    with_seeds(plan, |place| SampleSeed::Fixed(mix(statement_seed ^ mix(place))))
+}
+
+/// Tells the samples in the text of the view `name` from those at the same place in another text.
+pub fn within(plan: LogicalPlan, name: &str) -> Result<LogicalPlan> {
+    let scope = stable_hash(name.as_bytes());
+    with_seeds(plan, |place| SampleSeed::OfStatement(mix(scope ^ mix(place))))
+}
+
+/// Replaces the seeds that wait for that of the statement.
+fn with_seeds(plan: LogicalPlan, seed_of: impl Fn(u64) -> SampleSeed) -> Result<LogicalPlan> {
+    let replaced = plan.transform_down_with_subqueries(|node| {
         let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
         let Some(sample) = extension.node.as_any().downcast_ref::<SampleNode>() else {
             return Ok(Transformed::no(node));
         };
         let SampleSeed::OfStatement(place) = sample.seed else { return Ok(Transformed::no(node)) };
-        let seed = SampleSeed::Fixed(mix(statement_seed ^ mix(place)));
-        let node = Arc::new(SampleNode { seed, ..sample.clone() });
+        let node = Arc::new(SampleNode { seed: seed_of(place), ..sample.clone() });
         Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
     })?;
-    Ok(fixed.data)
+    Ok(replaced.data)
 }

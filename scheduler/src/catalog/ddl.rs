@@ -117,12 +117,14 @@ impl Ddl<'_> {
             return Err(Error::unsupported("TEMPORARY views are not supported"));
         }
         let name = TableName::resolve(&create.name, self.state.config_options())?;
-        let sql = create.definition.clone().unwrap_or_else(|| self.sql.to_owned());
+        // As it was written: the text of the parsed statement may mean something else (`- -1` becomes a comment).
+        let view = View { sql: self.sql.to_owned(), settings: view::settings(self.shared.defaults(), self.state) };
         let context = |error: Error| error.context(format!("view {name}"));
-        view::check(&name, &sql, self.state).map_err(context)?;
-        self.list.plan_view(&sql).await.map_err(context)?;
+        view::check(&name, &view.sql, self.state).map_err(context)?;
+        let planned = self.list.plan_view(&name, &view).await.map_err(context)?;
+        view::check_columns(create.input.schema(), planned.schema()).map_err(context)?;
         let if_taken = if create.or_replace { IfTaken::Replace } else { IfTaken::Fail };
-        self.create(&name, table_record::Definition::View(View { sql }), What::View, if_taken).await
+        self.create(&name, table_record::Definition::View(view), What::View, if_taken).await
     }
 
     /// The outcome, if the name is taken and that decides it.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A view is planned from its SQL each time it is named, so it follows its tables. It means the same to everybody:
-//! it is planned with the default settings, not with those of the session that reads it.
+//! it is planned with the settings of the session that made it, not with those of the session that reads it.
 
 use std::sync::Arc;
 
@@ -19,11 +19,14 @@ use datafusion::common::DataFusionError;
 use datafusion::datasource::ViewTable;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, LogicalPlanBuilder, TableType};
 use springald_core::error::{Error, ErrorCode, Result};
+use springald_core::sample;
 use springald_core::telemetry::events::names;
+use springald_proto::records::View;
 
 use super::name::{CATALOG, INFORMATION_SCHEMA, TableName};
 use super::shared::Shared;
 use super::snapshot::{Definition, Kind};
+use super::view;
 use crate::syntax;
 
 /// Deepest nesting of views; a view that leads back to itself ends here.
@@ -76,29 +79,32 @@ impl CatalogList {
         match &definition.kind {
             Kind::Files(table) => Ok(Arc::clone(table) as Arc<dyn TableProvider>),
             Kind::Unusable(error) => Err(error.clone()),
-            Kind::View(sql) => {
-                let plan = self.plan_view(sql).await;
+            Kind::View(view) => {
+                let plan = self.plan_view(&definition.name, view).await;
                 let plan = plan.map_err(|error| error.context(format!("view {}", definition.name)))?;
-                Ok(Arc::new(ViewTable::new(plan, Some(sql.clone()))))
+                Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
             }
         }
     }
 
     /// Plans the query of a `CREATE VIEW` statement.
-    pub(super) async fn plan_view(&self, sql: &str) -> Result<LogicalPlan> {
+    pub(super) async fn plan_view(&self, name: &TableName, view: &View) -> Result<LogicalPlan> {
         if self.depth >= MAX_VIEW_DEPTH {
             return Err(Error::invalid(format!(
                 "views are nested more than {MAX_VIEW_DEPTH} deep, or lead back to themselves"
             )));
         }
-        let mut state = self.shared.defaults().clone();
+        let mut state = view::session(self.shared.defaults(), view)?;
         let deeper = Self { shared: Arc::clone(&self.shared), depth: self.depth + 1, broken: Broken::Error };
         state.register_catalog_list(Arc::new(deeper));
-        let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+        let statement = state.sql_to_statement(&view.sql, &state.config_options().sql_parser.dialect)?;
         // Also a view that was made before its syntax was refused.
         syntax::check(&statement, &state)?;
         match state.statement_to_plan(statement).await? {
-            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::unwrap_or_clone(view.input)),
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
+                // Equal texts of two views are different samples.
+                Ok(sample::within(Arc::unwrap_or_clone(view.input), &name.to_string())?)
+            }
             _ => Err(Error::internal("its definition is not planned as a CREATE VIEW statement")),
         }
     }
@@ -107,7 +113,7 @@ impl CatalogList {
 /// What stands for a table or view that cannot be opened: its definition is all there is.
 fn without_columns(definition: &Definition) -> Result<Arc<dyn TableProvider>> {
     let sql = match &definition.kind {
-        Kind::View(sql) => Some(sql.clone()),
+        Kind::View(view) => Some(view.sql.clone()),
         Kind::Files(_) | Kind::Unusable(_) => None,
     };
     Ok(Arc::new(ViewTable::new(LogicalPlanBuilder::empty(false).build()?, sql)))

@@ -7,7 +7,7 @@ use datafusion::logical_expr::TableType;
 use prost::Message;
 use springald_core::error::{Error, Result};
 use springald_core::telemetry::events::names;
-use springald_proto::records::{SchemaRecord, TableRecord, table_record};
+use springald_proto::records::{SchemaRecord, TableRecord, View, table_record};
 
 use super::name::{CATALOG, DEFAULT_SCHEMA, SCHEMAS, TABLES, TableName, tables_of};
 use super::table::CatalogTable;
@@ -24,8 +24,8 @@ pub(super) struct Definition {
 #[derive(Debug)]
 pub(super) enum Kind {
     Files(Arc<CatalogTable>),
-    /// Its `CREATE VIEW` statement.
-    View(String),
+    /// Its `CREATE VIEW` statement, with the settings under which it is read.
+    View(View),
     /// A record that this version cannot use, and why.
     Unusable(Error),
 }
@@ -45,7 +45,7 @@ impl Definition {
                 Ok(table) => Kind::Files(Arc::new(table)),
                 Err(error) => Kind::Unusable(error.context(format!("table {name}"))),
             },
-            Some(table_record::Definition::View(view)) => Kind::View(view.sql),
+            Some(table_record::Definition::View(view)) => Kind::View(view),
             None => Kind::Unusable(Error::unsupported(format!("table {name} is of a kind that this version lacks"))),
         };
         Ok(Self { name, revision: entry.mod_revision, kind })
@@ -193,11 +193,11 @@ pub(super) fn record(name: &TableName, definition: table_record::Definition, own
 #[cfg(test)]
 mod tests {
     use super::*;
-    use springald_proto::records::View;
 
     fn view(name: &str, revision: u64) -> Entry {
         let name = TableName { schema: DEFAULT_SCHEMA.to_owned(), name: name.to_owned() };
-        let definition = table_record::Definition::View(View { sql: format!("revision {revision}") });
+        let definition =
+            table_record::Definition::View(View { sql: format!("revision {revision}"), ..View::default() });
         let value = record(&name, definition, "me").encode_to_vec().into();
         Entry { key: name.key(), value, mod_revision: revision }
     }

@@ -24,6 +24,10 @@ use crate::store::embedded::EmbeddedStore;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Gives 1 and 2 if NULL is smaller than all values.
+const NULLS_FIRST: &str =
+    "SELECT row_number() OVER (ORDER BY y) AS x FROM (VALUES (NULL, 1), (5, 2)) AS t (y, n) ORDER BY n";
+
 /// A scheduler, as far as the catalog can tell.
 struct Node {
     catalog: Arc<Catalog>,
@@ -272,6 +276,39 @@ async fn given_another_default_schema_a_views_tables_must_be_written_with_theirs
     assert_eq!(node.refused("CREATE VIEW v AS SELECT a FROM t").await.code(), ErrorCode::Unsupported);
     node.done("CREATE VIEW v AS SELECT a FROM s.t").await;
     assert_eq!(node.rows("SELECT a FROM s.v").await.expect("qualified"), "| 5 |");
+}
+
+#[tokio::test]
+async fn view_means_what_it_did_in_the_session_that_made_it() {
+    let node = Node::alone().await;
+    for (setting, value, query, expected) in [
+        ("datafusion.sql_parser.dialect", "postgresql", "SELECT 2 ^ 3 AS x", "| 8.0 |"),
+        (
+            "datafusion.sql_parser.parse_float_as_decimal",
+            "true",
+            "SELECT arrow_typeof(1.10) AS x",
+            "| Decimal128(3, 2) |",
+        ),
+        ("datafusion.sql_parser.default_null_ordering", "nulls_min", NULLS_FIRST, "| 1 |\n| 2 |"),
+        (
+            "datafusion.execution.time_zone",
+            "+02:00",
+            "SELECT to_timestamp('2020-01-01') AS x",
+            "| 2020-01-01T00:00:00+02:00 |",
+        ),
+    ] {
+        node.context.sql(&format!("SET {setting} = '{value}'")).await.expect("set");
+        node.done(&format!("CREATE OR REPLACE VIEW v AS {query}")).await;
+        node.context.sql(&format!("RESET {setting}")).await.expect("reset");
+        assert_eq!(node.rows("SELECT x FROM v").await.expect(query), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn view_is_kept_as_it_was_written() {
+    let node = Node::alone().await;
+    node.done("CREATE VIEW v AS SELECT 'a' AS a, - -1 AS b").await;
+    assert_eq!(node.rows("SELECT * FROM v").await.expect("both columns"), "| a | 1 |");
 }
 
 #[tokio::test]

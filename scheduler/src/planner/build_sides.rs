@@ -16,6 +16,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use springald_core::codec::sendable_properties;
 use springald_core::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterExec};
 use springald_core::ids::StageId;
 
@@ -59,13 +60,13 @@ fn take_out(
     if subqueries::are_read_in(join.left()) {
         return Ok(Transformed::no(node));
     }
+    let Ok(properties) = sendable_properties(join.left().properties()) else { return Ok(Transformed::no(node)) };
     let (build, probe) = (Arc::clone(join.left()), Arc::clone(join.right()));
     let count = build.output_partitioning().partition_count();
     let id = StageId(*next);
     *next += 1;
     let statistics = StatisticsContext::new().compute(build.as_ref(), &StatisticsArgs::new())?;
-    let (properties, kind) = (Arc::clone(build.properties()), ExchangeKind::Passthrough);
-    let reader = ExchangeReaderExec::new(id, kind, false, count, properties, statistics);
+    let reader = ExchangeReaderExec::new(id, ExchangeKind::Passthrough, false, count, properties, statistics);
     apart.push(new_stage(id, ExchangeWriterExec::new(build, None), false));
     replace_children_if_necessary(node, vec![Arc::new(reader), probe]).map(Transformed::yes)
 }

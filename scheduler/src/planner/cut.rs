@@ -34,6 +34,7 @@ use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqu
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use springald_core::codec::sendable_properties;
 use springald_core::exchange::{ExchangeKind, ExchangeReaderExec, ExchangeWriterExec, RuntimeFilterExec};
 use springald_core::ids::StageId;
 
@@ -163,14 +164,14 @@ impl Cutter {
             return Err(CutError::Indivisible(reason));
         }
         let kind = ExchangeKind::Repartition { preserve_order: repartition.preserve_order() };
-        Ok(self.reader(&stage, kind, false, node))
+        self.reader(&stage, kind, false, node)
     }
 
     /// The input of `node`, which puts partitions together, becomes a stage of its own; a reader stands for `node`.
     fn gather(&mut self, node: &Plan, input: &Plan, broadcast: bool) -> Result<Plan> {
         let input = self.rewrite(input)?;
         let stage = self.add_stage(input, None)?;
-        Ok(self.reader(&stage, ExchangeKind::Gather, broadcast, node))
+        self.reader(&stage, ExchangeKind::Gather, broadcast, node)
     }
 
     /// The merge stays, with a reader of its sorted (or limited) partitions.
@@ -190,7 +191,7 @@ impl Cutter {
     fn stage_of(&mut self, plan: &Plan, broadcast: bool) -> Result<Plan> {
         let rewritten = self.rewrite(plan)?;
         let stage = self.add_stage(rewritten, None)?;
-        Ok(self.reader(&stage, ExchangeKind::Passthrough, broadcast, plan))
+        self.reader(&stage, ExchangeKind::Passthrough, broadcast, plan)
     }
 
     /// A join whose partitions share the build side: with several partitions, a stage computes it once for all tasks.
@@ -234,16 +235,18 @@ impl Cutter {
     /// The iterations of a recursive query feed each other within one process.
     fn cut_recursive_query(&mut self, node: &Plan) -> Result<Plan> {
         let stage = self.add_stage(Arc::clone(node), None)?;
-        Ok(self.reader(&stage, ExchangeKind::Passthrough, false, node))
+        self.reader(&stage, ExchangeKind::Passthrough, false, node)
     }
 
     /// A reader of `stage` that stands for `original`.
-    fn reader(&self, stage: &StageSpec, kind: ExchangeKind, broadcast: bool, original: &Plan) -> Plan {
+    fn reader(&self, stage: &StageSpec, kind: ExchangeKind, broadcast: bool, original: &Plan) -> Result<Plan> {
         let statistics = self.statistics.compute(original.as_ref(), &StatisticsArgs::new());
         // Without statistics nothing is wrong: they estimate.
         let statistics = statistics.unwrap_or_else(|_| Arc::new(Statistics::new_unknown(&original.schema())));
-        let (properties, count) = (Arc::clone(original.properties()), stage.output_partitions as usize);
-        Arc::new(ExchangeReaderExec::new(stage.id, kind, broadcast, count, properties, statistics))
+        let properties = sendable_properties(original.properties());
+        let properties = properties.map_err(|error| CutError::Indivisible(error.strip_backtrace()))?;
+        let count = stage.output_partitions as usize;
+        Ok(Arc::new(ExchangeReaderExec::new(stage.id, kind, broadcast, count, properties, statistics)))
     }
 
     fn add_stage(&mut self, plan: Plan, partitioning: Option<Partitioning>) -> Result<StageSpec> {

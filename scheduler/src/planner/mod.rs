@@ -14,6 +14,7 @@ mod checks;
 mod cut;
 mod estimate;
 mod explain;
+mod grouping_sets;
 mod join_modes;
 mod lineage;
 mod merge;
@@ -25,6 +26,7 @@ mod subqueries;
 #[cfg(test)]
 mod tests;
 mod top_k;
+mod unions;
 
 use std::sync::{Arc, LazyLock};
 

@@ -28,6 +28,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use springald_core::equivalences::ClearEquivalencesExec;
 use springald_core::sample::SampleExec;
 
 use super::cut::CutError;
@@ -79,6 +80,7 @@ fn is_partition_wise(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<CooperativeExec>()
         || node.is::<BufferExec>()
         || node.is::<SampleExec>()
+        || node.is::<ClearEquivalencesExec>()
         || node.is::<LocalLimitExec>()
         || node.is::<GlobalLimitExec>();
     let groups = node.is::<AggregateExec>() || node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>();

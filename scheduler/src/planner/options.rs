@@ -3,16 +3,20 @@
 mod bounds;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use springald_core::error::{Error, Result};
 use springald_core::plan_session;
 use springald_core::settings::{ByteSize, QuerySettings, Span};
 use springald_core::telemetry::events::names;
 
+use super::grouping_sets::with_cleared_grouping_sets;
 use super::join_modes::with_split_build_sides;
 use super::top_k::with_shared_thresholds;
+use super::unions::with_same_metadata;
 
 /// The executors as far as planning depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +115,7 @@ impl QueryOptions {
         let adjust = |options: &mut ConfigOptions| {
             options.execution.target_partitions = cluster.largest_slots.max(1) as usize;
         };
-        let rules = with_shared_thresholds(base.physical_optimizers());
+        let rules = corrected(base.physical_optimizers());
         let mut state = self.session(base, adjust).with_physical_optimizer_rules(rules).build();
         state.mark_start_execution();
         state
@@ -147,7 +151,7 @@ impl QueryOptions {
             options.optimizer.enable_topk_dynamic_filter_pushdown = false;
             options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         };
-        let rules = with_shared_thresholds(&with_split_build_sides(base.physical_optimizers()));
+        let rules = corrected(&with_split_build_sides(base.physical_optimizers()));
         let mut state = self.session(base, adjust).with_physical_optimizer_rules(rules).build();
         state.mark_start_execution();
         state
@@ -166,6 +170,13 @@ impl QueryOptions {
         adjust(options);
         SessionStateBuilder::new_from_existing(base.clone()).with_config(config)
     }
+}
+
+/// DataFusion's rules with those that mend what it gets wrong by itself.
+fn corrected(
+    rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    with_same_metadata(&with_shared_thresholds(&with_cleared_grouping_sets(rules)))
 }
 
 fn number(key: &str, value: &str) -> Result<usize> {

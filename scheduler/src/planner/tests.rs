@@ -245,6 +245,19 @@ async fn sample_of_exchanged_rows_is_indeterminate() {
 }
 
 #[tokio::test]
+async fn grouping_sets_over_constants_are_not_taken_for_sorted() {
+    let grouped = "FROM line WHERE l_part = 7 GROUP BY ROLLUP (l_part, l_order)";
+    for sql in
+        [format!("SELECT l_part, l_order, count(*) {grouped}"), format!("SELECT l_part {grouped} ORDER BY l_part")]
+    {
+        let stages = planned(&sql, |_| ()).await;
+        let text: String = stages.iter().map(|stage| stage.text.as_str()).collect();
+        assert!(text.contains("ClearEquivalencesExec") && !text.contains("ordering_mode"), "{text}");
+        assert_eq!(text.contains("SortExec: expr=[l_part@0 ASC NULLS LAST]"), sql.contains("ORDER BY"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn union_of_constants_sorts_by_all_keys() {
     let branches = "SELECT 2 AS c, l_price AS v FROM line UNION ALL SELECT 1, o_key FROM orders";
     let texts =

@@ -9,6 +9,9 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{Stream, StreamExt};
 use springald_client::Client;
@@ -154,6 +157,28 @@ impl Engines {
         }
     }
 
+    /// Evaluates each part of the query's plan to its end, also those whose rows the query does not need; the messages of
+    /// those that fail. They are as long as the first line of the error.
+    pub(crate) async fn failures_of_parts(&self, sql: &str, settings: &Settings, config: LocalConfig) -> Vec<String> {
+        let Ok(context) = self.local_session(settings, config) else { return vec![] };
+        let plan = async { context.sql(sql).await?.create_physical_plan().await };
+        let Ok(Ok(plan)) = tokio::time::timeout(QUERY_TIMEOUT, plan).await else { return vec![] };
+        let mut failures = vec![];
+        for part in parts_of(&plan) {
+            let Ok(part) = reset_plan_states(part) else { continue };
+            let run = tokio::spawn(collect_partitioned(part, context.task_ctx()));
+            let abort = run.abort_handle();
+            match tokio::time::timeout(QUERY_TIMEOUT, run).await {
+                Ok(Ok(Err(error))) => failures.push(error.strip_backtrace()),
+                Ok(Err(panic)) => failures.extend(panic_message(panic)),
+                Ok(Ok(Ok(_))) => {}
+                Err(_) => abort.abort(),
+            }
+        }
+        let first_line = |message: String| message.lines().next().map(str::to_owned);
+        failures.into_iter().filter_map(first_line).filter(|message| !message.is_empty()).collect()
+    }
+
     fn local_session(&self, settings: &Settings, config: LocalConfig) -> datafusion::error::Result<SessionContext> {
         // The catalog is that of the session in which tables were created.
         let mut session = SessionConfig::new()
@@ -235,6 +260,26 @@ async fn limited<E>(
         batches.push(batch);
     }
     Ok(Some(batches))
+}
+
+/// All operators of a plan, each below the one that computes the scalar subqueries it may use.
+fn parts_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    let subqueries = plan.downcast_ref::<ScalarSubqueryExec>();
+    let with_subqueries = |part: Arc<dyn ExecutionPlan>| match subqueries {
+        Some(operator) => {
+            let (links, results) = (operator.subqueries().to_vec(), operator.results().clone());
+            Arc::new(ScalarSubqueryExec::new(part, links, results)) as Arc<dyn ExecutionPlan>
+        }
+        None => part,
+    };
+    let below = plan.children().into_iter().flat_map(parts_of).map(with_subqueries);
+    below.chain([Arc::clone(plan)]).collect()
+}
+
+fn panic_message(error: tokio::task::JoinError) -> Option<String> {
+    let payload = error.try_into_panic().ok()?;
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
 fn outcome(schema: &Schema, batches: Option<Vec<RecordBatch>>) -> Outcome {

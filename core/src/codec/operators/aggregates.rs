@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateOutputMode, PhysicalGroupBy};
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase};
 use datafusion_proto::physical_plan::PhysicalPlanNodeExt;
 use datafusion_proto::protobuf::PhysicalPlanNode;
@@ -19,7 +19,9 @@ use springald_proto::plan::plan_node::Node;
 
 use super::super::context::{DecodeContext, EncodeContext};
 use super::super::functions::{encode_aggregate_function, restore_aggregate_function};
+use super::super::nullable::{nullable_columns, with_nullable};
 use super::EncodedOperator;
+use crate::plan_diff::have_same_fields;
 
 pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>) -> Result<Option<EncodedOperator>> {
     let Some(aggregate) = plan.downcast_ref::<AggregateExec>() else { return Ok(None) };
@@ -55,7 +57,8 @@ pub(super) fn restore(
     let sets = vec![vec![]; node.empty_grouping_sets as usize];
     let groups = PhysicalGroupBy::new(vec![], vec![], sets, decoded.group_expr().has_grouping_set());
     let (filters, input) = (decoded.filter_expr().to_vec(), Arc::clone(decoded.input()));
-    let restored = AggregateExec::try_new(*decoded.mode(), groups, functions.clone(), filters, input, schema)?
+    let planned = functions.iter().map(|function| as_planned(function, decoded)).collect();
+    let restored = AggregateExec::try_new(*decoded.mode(), groups, planned, filters, input, schema)?
         .with_limit_options(decoded.limit_options());
     #[expect(deprecated, reason = "what replaces it gives the filter as an expression, which cannot be put back")]
     let restored = match decoded.dynamic_filter_expr() {
@@ -65,6 +68,24 @@ pub(super) fn restore(
     match restored.schema() == decoded.schema() {
         true => Ok(Arc::new(restored.with_new_aggr_exprs(functions))),
         false => internal_err!("an aggregate over grouping sets of nothing has another schema"),
+    }
+}
+
+/// The function for which the aggregate's schema was made: the optimizer may have reversed it since, which changes the
+/// names of its fields.
+fn as_planned(function: &Arc<AggregateFunctionExpr>, aggregate: &AggregateExec) -> Arc<AggregateFunctionExpr> {
+    let schema = aggregate.schema();
+    let has_its_fields = |function: &AggregateFunctionExpr| {
+        let fields = match aggregate.mode().output_mode() {
+            AggregateOutputMode::Final => Ok(vec![function.field()]),
+            AggregateOutputMode::Partial => function.state_fields(),
+        };
+        fields.is_ok_and(|fields| fields.iter().all(|field| schema.fields().iter().any(|known| known == field)))
+    };
+    let reversed = function.reverse_expr().map(Arc::new);
+    match reversed.filter(|reversed| !has_its_fields(function) && has_its_fields(reversed)) {
+        Some(reversed) => reversed,
+        None => Arc::clone(function),
     }
 }
 
@@ -85,7 +106,7 @@ pub(super) fn encode_function(
     context: &EncodeContext<'_>,
 ) -> Result<proto::AggregateFunction> {
     let beneficial_ordering = encode_aggregate_function(aggregate.fun())?;
-    let node = proto::AggregateFunction {
+    let mut node = proto::AggregateFunction {
         function: aggregate.fun().name().to_owned(),
         beneficial_ordering,
         arguments: context.expressions(&aggregate.expressions())?,
@@ -96,12 +117,17 @@ pub(super) fn encode_function(
         is_reversed: aggregate.is_reversed(),
         human_display: aggregate.human_display().map(str::to_owned),
         human_display_alias: aggregate.human_display_alias().map(str::to_owned),
+        nullable_columns: vec![],
     };
     let (function, arguments) = (Arc::new(aggregate.fun().clone()), aggregate.expressions());
-    let rebuilt = build(&node, function, arguments, aggregate.order_bys().to_vec(), schema)?;
-    if rebuilt.field() != aggregate.field() || rebuilt.state_fields()? != aggregate.state_fields()? {
-        return plan_err!("the field of its function {} does not follow from its arguments", aggregate.name());
-    }
+    let order_by = aggregate.order_bys().to_vec();
+    let is_rebuilt = |schema: &SchemaRef| {
+        let built = build(&node, Arc::clone(&function), arguments.clone(), order_by.clone(), schema)?;
+        let same_fields = built.field() == aggregate.field() && built.state_fields()? == aggregate.state_fields()?;
+        Ok(same_fields && have_same_fields(&built, aggregate))
+    };
+    let keys = order_by.iter().map(|key| &key.expr);
+    node.nullable_columns = nullable_columns(aggregate.name(), schema, arguments.iter().chain(keys), is_rebuilt)?;
     Ok(node)
 }
 
@@ -110,6 +136,7 @@ pub(super) fn restore_function(
     schema: &SchemaRef,
     context: &DecodeContext<'_>,
 ) -> Result<AggregateFunctionExpr> {
+    let schema = &with_nullable(schema, &node.nullable_columns);
     let registry = context.context.task_ctx();
     let function = restore_aggregate_function(&node.function, node.beneficial_ordering, registry)?;
     let arguments = context.expressions(&node.arguments, schema)?;

@@ -21,6 +21,7 @@ use springald_proto::plan::plan_node::Node;
 
 use super::super::context::{DecodeContext, EncodeContext, decode_fetch, encode_fetch};
 use super::super::values::{decode_indices, decode_schema, decode_table, encode_indices, encode_schema, encode_table};
+use crate::equivalences::ClearEquivalencesExec;
 
 const NULL_HANDLING: [NullHandling; 3] =
     [NullHandling::Preserve, NullHandling::Drop, NullHandling::PreserveAndExpandEmpty];
@@ -37,6 +38,8 @@ pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>)
         })
     } else if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         encode_projection(projection, context)?
+    } else if plan.is::<ClearEquivalencesExec>() {
+        Node::ClearEquivalences(proto::ClearEquivalencesNode {})
     } else if let Some(limit) = plan.downcast_ref::<GlobalLimitExec>() {
         Node::GlobalLimit(proto::GlobalLimitNode {
             skip: limit.skip() as u64,
@@ -66,6 +69,11 @@ pub(super) fn encode(plan: &Arc<dyn ExecutionPlan>, context: &EncodeContext<'_>)
         return Ok(None);
     };
     Ok(Some(node))
+}
+
+/// Decodes an operator that clears the equivalences of `input`.
+pub(super) fn restore_cleared(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(ClearEquivalencesExec::new(Arc::clone(input)))
 }
 
 pub(super) fn restore_filter(

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use datafusion::arrow::compute::SortOptions;
 use datafusion::common::config::{CsvOptions, TableParquetOptions};
 use datafusion::common::parsers::{CompressionTypeVariant, CsvQuoteStyle};
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err, plan_err};
@@ -14,7 +15,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::physical_expr::expressions::{Column, lit};
+use datafusion::physical_expr::expressions::{Column, IsNullExpr, lit};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::SortOrderPushdownResult;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
@@ -250,20 +251,33 @@ fn read_parquet_fields(parquet: &ParquetSource) -> Result<ParquetFields> {
     cursor.expect(&format!(", projection: {projection:?}, reverse_row_groups: "))?;
     let reverse_row_groups = cursor.flag()?;
     cursor.expect(", sort_order_for_reorder: ")?;
-    let reorder = read_ordering(&mut cursor.clone())?;
-    cursor.expect(&format!("{reorder:?} }}"))?;
-    cursor.expect_end()?;
+    let (reorder, is_whole) = read_ordering(&mut cursor.clone())?;
+    if is_whole {
+        cursor.expect(&format!("{reorder:?} }}"))?;
+        cursor.expect_end()?;
+    }
     Ok(ParquetFields { batch_size, metadata_size_hint, reverse_row_groups, reorder })
 }
 
-/// Reads an ordering by columns.
-fn read_ordering(cursor: &mut Cursor<'_>) -> Result<Option<LexOrdering>> {
+/// Reads the columns with which an ordering begins, and whether they are all of it. The reader of row groups looks at
+/// nothing behind them.
+fn read_ordering(cursor: &mut Cursor<'_>) -> Result<(Option<LexOrdering>, bool)> {
     if cursor.take("None") {
-        return Ok(None);
+        return Ok((None, true));
     }
-    cursor.expect("Some(LexOrdering { exprs: ")?;
-    let expressions = cursor.list(|cursor| {
-        cursor.expect("PhysicalSortExpr { expr: Column { name: ")?;
+    cursor.expect("Some(LexOrdering { exprs: [")?;
+    let mut columns = vec![];
+    let is_whole = loop {
+        if !columns.is_empty() && cursor.take("]") {
+            break true;
+        }
+        if !columns.is_empty() {
+            cursor.expect(", ")?;
+        }
+        cursor.expect("PhysicalSortExpr { expr: ")?;
+        if !cursor.take("Column { name: ") {
+            break false;
+        }
         let name = cursor.string()?;
         cursor.expect(", index: ")?;
         let index = cursor.number()?;
@@ -272,10 +286,16 @@ fn read_ordering(cursor: &mut Cursor<'_>) -> Result<Option<LexOrdering>> {
         cursor.expect(", nulls_first: ")?;
         let nulls_first = cursor.flag()?;
         cursor.expect(" } }")?;
-        let options = datafusion::arrow::compute::SortOptions { descending, nulls_first };
-        Ok(PhysicalSortExpr::new(Arc::new(Column::new(&name, index)), options))
-    })?;
-    Ok(LexOrdering::new(expressions))
+        let options = SortOptions { descending, nulls_first };
+        columns.push(PhysicalSortExpr::new(Arc::new(Column::new(&name, index)), options));
+    };
+    Ok((LexOrdering::new(columns), is_whole))
+}
+
+/// True if both sources read their row groups in the same order.
+pub(crate) fn have_same_row_group_order(left: &ParquetSource, right: &ParquetSource) -> Result<bool> {
+    let [left, right] = [read_parquet_fields(left)?, read_parquet_fields(right)?];
+    Ok(left.reorder == right.reorder && left.reverse_row_groups == right.reverse_row_groups)
 }
 
 fn restore_parquet(
@@ -298,6 +318,7 @@ fn restore_parquet(
         source = source.with_predicate(context.expression(predicate, &schema)?);
     }
     match context.optional_ordering(&parquet.reorder, &schema)? {
+        None if parquet.reverse_row_groups => reverse(&source),
         None => Ok(Arc::new(source)),
         Some(ordering) => reorder(&source, ordering, parquet.reverse_row_groups),
     }
@@ -319,4 +340,23 @@ fn reorder(source: &ParquetSource, ordering: LexOrdering, reverse: bool) -> Resu
         }
     }
     internal_err!("a scan of Parquet cannot be ordered by {ordering}")
+}
+
+/// Makes the source read its row groups from the last to the first: as planning does, by asking for the opposite of its
+/// order, by a key that has no statistics.
+fn reverse(source: &ParquetSource) -> Result<Arc<dyn FileSource>> {
+    let schema = Arc::clone(source.table_schema().table_schema());
+    let Some(field) = schema.fields().first() else { return internal_err!("a scan without columns is reversed") };
+    let key = Arc::new(IsNullExpr::new(Arc::new(Column::new(field.name(), 0))));
+    let wanted = PhysicalSortExpr::new(key, SortOptions::default());
+    let order = EquivalenceProperties::new_with_orderings(schema, [[wanted.reverse()]]);
+    if let SortOrderPushdownResult::Inexact { inner } = source.try_pushdown_sort(&[wanted], &order)?
+        && let Some(sorted) = inner.downcast_ref::<ParquetSource>()
+    {
+        let fields = read_parquet_fields(sorted)?;
+        if fields.reverse_row_groups && fields.reorder.is_none() {
+            return Ok(inner);
+        }
+    }
+    internal_err!("a scan of Parquet cannot be reversed")
 }

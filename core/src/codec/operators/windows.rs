@@ -18,6 +18,7 @@ use springald_proto::plan::window_expression::Function;
 use super::super::context::{DecodeContext, EncodeContext};
 use super::super::debug_text::{last_flag, last_flags, tail};
 use super::super::functions::{encode_window_function, restore_window_function};
+use super::super::nullable::{nullable_columns, with_nullable};
 use super::super::values::{
     decode_indices, decode_scalar, decode_schema, encode_indices, encode_scalar, encode_schema,
 };
@@ -153,11 +154,17 @@ fn encode_standard(
     };
     encode_window_function(function.fun())?;
     let [is_reversed, ignore_nulls] = last_flags(function, ["is_reversed", "ignore_nulls"])?;
-    let rebuilt = build_standard(function.fun(), function.args(), schema, function.name(), is_reversed, ignore_nulls)?;
-    if rebuilt.field()? != function.field()? {
-        return plan_err!("the field of its function {} does not follow from its arguments", function.name());
-    }
+    let text = format!("{function:?}");
+    let is_rebuilt = |schema: &SchemaRef| {
+        let built =
+            build_standard(function.fun(), function.args(), schema, function.name(), is_reversed, ignore_nulls)?;
+        let same_text =
+            built.as_any().downcast_ref::<WindowUDFExpr>().is_some_and(|built| format!("{built:?}") == text);
+        Ok(same_text && built.field()? == function.field()?)
+    };
+    let nullable_columns = nullable_columns(function.name(), schema, function.args(), is_rebuilt)?;
     Ok(proto::WindowFunction {
+        nullable_columns,
         function: function.fun().name().to_owned(),
         arguments: context.expressions(function.args())?,
         name: function.name().to_owned(),
@@ -172,6 +179,7 @@ fn restore_standard(
     context: &DecodeContext<'_>,
 ) -> Result<Arc<dyn StandardWindowFunctionExpr>> {
     let function = restore_window_function(&node.function, context.context.task_ctx())?;
+    let schema = &with_nullable(schema, &node.nullable_columns);
     let arguments = context.expressions(&node.arguments, schema)?;
     build_standard(&function, &arguments, schema, &node.name, node.is_reversed, node.ignore_nulls)
 }
