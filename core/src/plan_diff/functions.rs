@@ -22,6 +22,20 @@ pub(crate) fn have_same_fields(left: &AggregateFunctionExpr, right: &AggregateFu
     fields_of_aggregates(left, right).is_ok()
 }
 
+/// True if what two window functions know of the fields of their arguments, and how they are evaluated, is the same.
+pub(crate) fn have_same_window_fields(left: &WindowUDFExpr, right: &WindowUDFExpr) -> bool {
+    fields_of_windows(left, right).is_ok()
+}
+
+/// Function and arguments are compared by getters.
+fn fields_of_windows(left: &WindowUDFExpr, right: &WindowUDFExpr) -> Check {
+    let (left, right) = (layout::fields(left, &WINDOW_FUNCTION)?, layout::fields(right, &WINDOW_FUNCTION)?);
+    for (index, name) in WINDOW_FUNCTION.1.iter().enumerate().skip(2) {
+        same_text(name, &left[index], &right[index])?;
+    }
+    Ok(())
+}
+
 fn fields_of_aggregates(left: &AggregateFunctionExpr, right: &AggregateFunctionExpr) -> Check {
     // Without an order, the fields behind `human_display` are compared by getters, or are derived as `arg_fields` are.
     let end = if left.order_bys().is_empty() { "human_display" } else { "is_nullable" };
@@ -103,11 +117,7 @@ impl Comparison<'_> {
         if let (Ok(left), Ok(right)) = (left.field(), right.field()) {
             fields("field", &left, &right)?;
         }
-        let (left, right) = (layout::fields(left, &WINDOW_FUNCTION)?, layout::fields(right, &WINDOW_FUNCTION)?);
-        for (index, name) in WINDOW_FUNCTION.1.iter().enumerate().skip(2) {
-            same_text(name, &left[index], &right[index])?;
-        }
-        Ok(())
+        fields_of_windows(left, right)
     }
 
     /// Compares filters by their debug texts, and, if these leave out something, by the expressions.

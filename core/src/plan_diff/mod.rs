@@ -35,7 +35,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, WindowExpr};
 
-pub(crate) use self::functions::have_same_fields;
+pub(crate) use self::functions::{have_same_fields, have_same_window_fields};
 use self::identities::Identities;
 use self::report::{Check, Located, differs, same};
 use crate::error::Error;

@@ -24,6 +24,7 @@ use super::super::values::{
 };
 use super::aggregates::{encode_function, restore_function};
 use super::without_inputs;
+use crate::plan_diff::have_same_window_fields;
 
 const UNITS: [WindowFrameUnits; 3] = [WindowFrameUnits::Rows, WindowFrameUnits::Range, WindowFrameUnits::Groups];
 
@@ -154,13 +155,12 @@ fn encode_standard(
     };
     encode_window_function(function.fun())?;
     let [is_reversed, ignore_nulls] = last_flags(function, ["is_reversed", "ignore_nulls"])?;
-    let text = format!("{function:?}");
     let is_rebuilt = |schema: &SchemaRef| {
         let built =
             build_standard(function.fun(), function.args(), schema, function.name(), is_reversed, ignore_nulls)?;
-        let same_text =
-            built.as_any().downcast_ref::<WindowUDFExpr>().is_some_and(|built| format!("{built:?}") == text);
-        Ok(same_text && built.field()? == function.field()?)
+        let built_function = built.as_any().downcast_ref::<WindowUDFExpr>();
+        let same_fields = built_function.is_some_and(|built| have_same_window_fields(built, function));
+        Ok(same_fields && built.field()? == function.field()?)
     };
     let nullable_columns = nullable_columns(function.name(), schema, function.args(), is_rebuilt)?;
     Ok(proto::WindowFunction {
