@@ -166,6 +166,15 @@ impl Call<'_> {
             &format!("DISTINCT in a call of {}", self.name),
             "aggregate a subquery with SELECT DISTINCT",
         )?;
+        let is_wildcard = |arg: &FunctionArg| {
+            matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::QualifiedWildcard(_)))
+        };
+        let has_wildcard = self.arguments.is_some_and(|arguments| arguments.args.iter().any(is_wildcard));
+        refuse_if(
+            has_wildcard && self.clauses.duplicates == Some(DuplicateTreatment::Distinct),
+            &format!("DISTINCT * in a call of {}", self.name),
+            "count the rows of a subquery with SELECT DISTINCT *",
+        )?;
         self.check_inline_order(aggregate)
     }
 

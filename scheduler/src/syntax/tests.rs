@@ -210,6 +210,8 @@ fn ignored_clauses_of_functions_are_refused() {
             ("SELECT lag(DISTINCT a) OVER () FROM t", "DISTINCT or ALL in a call of lag"),
             ("SELECT rank() IGNORE NULLS OVER (ORDER BY a) FROM t", "IGNORE NULLS in a call of rank"),
             ("SELECT sum(a IGNORE NULLS) OVER () FROM t", "IGNORE NULLS or RESPECT NULLS in a call of sum"),
+            ("SELECT count(DISTINCT *) FROM t", "DISTINCT * in a call of count"),
+            ("SELECT count(DISTINCT t.*) OVER () FROM t", "DISTINCT * in a call of count"),
             ("SELECT corr(DISTINCT a, b) FROM t", "DISTINCT in a call of corr"),
             ("SELECT covar(DISTINCT a, b) OVER () FROM t", "DISTINCT in a call of covar"),
             ("SELECT regr_slope(DISTINCT a, b) FROM t", "DISTINCT in a call of regr_slope"),
