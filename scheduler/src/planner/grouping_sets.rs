@@ -10,6 +10,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use springald_core::equivalences::ClearEquivalencesExec;
 
+/// Name of the rule.
+pub(super) const NAME: &str = "clear_grouping_sets";
+
 /// Name of DataFusion's rule that plans exchanges and sorts.
 const ENSURE_REQUIREMENTS: &str = "EnsureRequirements";
 
@@ -37,7 +40,7 @@ impl PhysicalOptimizerRule for ClearGroupingSets {
     }
 
     fn name(&self) -> &str {
-        "clear_grouping_sets"
+        NAME
     }
 
     fn schema_check(&self) -> bool {

@@ -13,7 +13,7 @@ use springald_core::plan_session;
 use springald_core::settings::{ByteSize, QuerySettings, Span};
 use springald_core::telemetry::events::names;
 
-use super::grouping_sets::with_cleared_grouping_sets;
+use super::grouping_sets::{self, with_cleared_grouping_sets};
 use super::join_modes::with_split_build_sides;
 use super::top_k::with_shared_thresholds;
 use super::unions::with_same_metadata;
@@ -176,6 +176,10 @@ impl QueryOptions {
 fn corrected(
     rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    // The session may have been made from one of ours.
+    if rules.iter().any(|rule| rule.name() == grouping_sets::NAME) {
+        return rules.to_vec();
+    }
     with_same_metadata(&with_shared_thresholds(&with_cleared_grouping_sets(rules)))
 }
 
