@@ -1,12 +1,15 @@
 //! Finds out which file is to blame when reading a table has failed.
 //!
 //! Errors of readers seldom say which file, and never which table. After a failure (never before one, so that good
-//! queries pay nothing) the table's files are looked at one by one: is it there, can it be read, does it still have
-//! the table's columns?
+//! queries pay nothing) the table's files are looked at one by one: is it there, can it be read, can its columns become
+//! those of the table? A file that may be as it is (one that lacks a column, or has one of a type that is cast) is not
+//! blamed for the failure of something else.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::datasource::file_format::FileFormat;
@@ -25,13 +28,26 @@ const MAX_FILES: usize = 256;
 /// Longest search after one failure.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// What the message of a failed cast contains: a value of a file, or one that the query made.
+const CAST_ERROR: &str = "Cast error";
+
 /// A table whose files may be the cause of a failure.
 pub(super) struct Suspect<'a> {
     pub(super) name: &'a TableName,
     pub(super) reader: &'a dyn FileFormat,
     pub(super) locations: &'a [Location],
-    /// What the files should hold; `None` where only the table says what its files mean, as with CSV.
-    pub(super) schema: Option<&'a SchemaRef>,
+    pub(super) expected: Expected<'a>,
+}
+
+/// What the files should hold.
+#[derive(Clone, Copy)]
+pub(super) enum Expected<'a> {
+    /// These columns, and each file says which it has.
+    Columns(&'a SchemaRef),
+    /// The columns of the first file: the table is being made.
+    Agreement,
+    /// Only the table says what its files mean, as with CSV.
+    Anything,
 }
 
 /// What is wrong, and with which file.
@@ -54,16 +70,17 @@ pub(super) async fn explain(session: &dyn Session, suspect: &Suspect<'_>, error:
     if !by_files {
         return error.context(format!("table {}", suspect.name));
     }
-    let what = match find_fault(session, suspect).await {
+    let what = match find_fault(session, suspect, error.message()).await {
         Some(fault) => fault.to_string(),
         None => error.message().to_owned(),
     };
     Error::new(ErrorCode::Query, format!("table {}: {what}", suspect.name)).with_source(error)
 }
 
-/// The first file that is missing, cannot be read, or does not fit; `None` if there is none within the limits.
-pub(super) async fn find_fault(session: &dyn Session, suspect: &Suspect<'_>) -> Option<Fault> {
-    timeout(DEADLINE, search(session, suspect)).await.ok().flatten()
+/// The first file that is missing, cannot be read, or does not fit; `None` if there is none within the limits. What failed
+/// said `message`.
+pub(super) async fn find_fault(session: &dyn Session, suspect: &Suspect<'_>, message: &str) -> Option<Fault> {
+    timeout(DEADLINE, search(session, suspect, message)).await.ok().flatten()
 }
 
 /// Fails if the file, or the local directory, does not exist.
@@ -91,8 +108,9 @@ fn cannot_be_read(location: &Location, error: impl std::error::Error + Send + Sy
     Error::new(ErrorCode::Query, format!("{} cannot be read: {error}", location.text())).with_source(error)
 }
 
-async fn search(session: &dyn Session, suspect: &Suspect<'_>) -> Option<Fault> {
-    let mut expected = suspect.schema.cloned();
+async fn search(session: &dyn Session, suspect: &Suspect<'_>, message: &str) -> Option<Fault> {
+    let is_cast = message.contains(CAST_ERROR);
+    let mut first: Option<SchemaRef> = None;
     let mut looked_at = 0;
     for (location, url) in suspect.locations.iter().zip(listing_urls(suspect.name, suspect.locations)) {
         if let Err(error) = check_exists(session, location).await {
@@ -106,13 +124,17 @@ async fn search(session: &dyn Session, suspect: &Suspect<'_>) -> Option<Fault> {
             }
             looked_at += 1;
             let found = suspect.reader.infer_schema(session, &store, std::slice::from_ref(&file)).await;
-            let problem = match (found, &expected) {
+            let problem = match (found, suspect.expected) {
                 (Err(error), _) => Some(problem_of(&file, Error::from(error).message())),
-                (Ok(found), Some(expected)) => difference(expected, &found),
-                (Ok(found), None) => {
-                    expected = Some(found);
-                    None
+                (Ok(found), Expected::Columns(expected)) => {
+                    let misfit = difference(expected, &found, |from, to| is_cast || !can_cast_types(from, to));
+                    misfit.map(|misfit| format!("{misfit}; has it changed since the table was created?"))
                 }
+                (Ok(found), Expected::Agreement) => {
+                    let first = first.get_or_insert_with(|| Arc::clone(&found));
+                    difference(first, &found, |_, _| true).map(|misfit| format!("{misfit} by the files before it"))
+                }
+                (Ok(_), Expected::Anything) => None,
             };
             if let Some(problem) = problem {
                 return Some(Fault { file: full_name(location, &file), problem });
@@ -136,17 +158,13 @@ fn full_name(location: &Location, file: &ObjectMeta) -> String {
     format!("{}{}", location.url().object_store().as_str(), file.location)
 }
 
-/// How a file's columns differ from those expected, if in a way that matters. More columns do not.
-fn difference(expected: &Schema, found: &Schema) -> Option<String> {
-    expected.fields().iter().find_map(|field| match found.field_with_name(field.name()) {
-        Err(_) => Some(format!("it has no column {:?}; has it changed since the table was created?", field.name())),
-        Ok(other) if alike(field.data_type(), other.data_type()) => None,
-        Ok(other) => Some(format!(
-            "its column {:?} is {}, where {} was expected; has it changed since the table was created?",
-            field.name(),
-            other.data_type(),
-            field.data_type()
-        )),
+/// The first column of another type than expected, where `matters` says so of both types. A file may lack columns, and
+/// have more.
+fn difference(expected: &Schema, found: &Schema, matters: impl Fn(&DataType, &DataType) -> bool) -> Option<String> {
+    expected.fields().iter().find_map(|field| {
+        let (wanted, other) = (field.data_type(), found.field_with_name(field.name()).ok()?.data_type());
+        let is_misfit = !alike(wanted, other) && matters(other, wanted);
+        is_misfit.then(|| format!("its column {:?} is {other}, where {wanted} was expected", field.name()))
     })
 }
 
@@ -170,11 +188,15 @@ mod tests {
     #[test]
     fn given_a_file_whose_columns_changed_the_difference_names_column_and_types() {
         let expected = schema(&[("a", DataType::Int64), ("b", DataType::Utf8View)]);
-        let same = schema(&[("b", DataType::Utf8), ("a", DataType::Int64), ("more", DataType::Date32)]);
-        assert_eq!(difference(&expected, &same), None);
-        let changed = difference(&expected, &schema(&[("a", DataType::Utf8), ("b", DataType::Utf8)])).expect("a");
+        let difference = |found: &[(&str, DataType)], all| {
+            super::difference(&expected, &schema(found), |from, to| all || !can_cast_types(from, to))
+        };
+        let same = [("b", DataType::Utf8), ("a", DataType::Int64), ("more", DataType::Date32)];
+        assert_eq!(difference(&same, true), None);
+        let changed = difference(&[("a", DataType::Utf8), ("b", DataType::Utf8)], true).expect("a");
         assert!(changed.contains("\"a\" is Utf8, where Int64"), "{changed}");
-        let missing = difference(&expected, &schema(&[("a", DataType::Int64)])).expect("b");
-        assert!(missing.contains("no column \"b\""), "{missing}");
+        assert_eq!(difference(&[("a", DataType::Utf8)], false), None, "it can be cast, and may lack the other");
+        let list = DataType::new_list(DataType::Utf8, true);
+        assert!(difference(&[("a", list)], false).is_some(), "a list is no number");
     }
 }

@@ -15,7 +15,7 @@ use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::secrets;
 use springald_proto::records::{ExternalTable, PartitionColumn};
 
-use super::blame::{self, Suspect};
+use super::blame::{self, Expected, Suspect};
 use super::format::Format;
 use super::location::Location;
 use super::name::TableName;
@@ -273,8 +273,9 @@ impl Files<'_> {
 
     async fn at_fault(&self, location: &Location, error: DataFusionError) -> Error {
         let locations = std::slice::from_ref(location);
-        let suspect = Suspect { name: self.name, reader: self.reader.as_ref(), locations, schema: None };
-        match blame::find_fault(self.state, &suspect).await {
+        let suspect =
+            Suspect { name: self.name, reader: self.reader.as_ref(), locations, expected: Expected::Agreement };
+        match blame::find_fault(self.state, &suspect, &error.to_string()).await {
             Some(fault) => Error::new(ErrorCode::Query, fault.to_string()).with_source(error),
             None => Error::from(error).context(location.text()),
         }

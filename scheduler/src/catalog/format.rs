@@ -15,6 +15,8 @@ use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use springald_core::error::{Error, Result};
 use springald_proto::records::TableFormat;
 
+use super::parquet::BoundedParquetFormat;
+
 const COMPRESSION: &str = "format.compression";
 const HEADER: &str = "format.has_header";
 
@@ -80,7 +82,8 @@ impl Format {
         if self == Self::Arrow {
             refuse_options(options)?;
         }
-        self.factory().create(session, options)
+        let reader = self.factory().create(session, options)?;
+        Ok(if self == Self::Parquet { Arc::new(BoundedParquetFormat::new(reader)) } else { reader })
     }
 
     /// A reader without options, for what does not depend on them.

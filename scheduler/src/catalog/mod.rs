@@ -18,6 +18,7 @@ mod ddl;
 mod format;
 mod location;
 mod name;
+mod parquet;
 mod provider;
 mod shared;
 mod snapshot;
@@ -194,7 +195,7 @@ impl Catalog {
             let Ok(Some(definition)) = self.shared.find(name).await else { continue };
             let Kind::Files(table) = &definition.kind else { continue };
             let Ok(reader) = table.reader(state) else { continue };
-            if let Some(fault) = blame::find_fault(state, &table.suspect(reader.as_ref())).await {
+            if let Some(fault) = blame::find_fault(state, &table.suspect(reader.as_ref()), error.message()).await {
                 return Some(format!("table {name}: {fault}"));
             }
             if let Some(location) = table.locations().iter().find(|location| location.is_named_in(error.message())) {

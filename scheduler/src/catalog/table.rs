@@ -22,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use springald_core::error::{Error, Result};
 use springald_proto::records::{ExternalTable, PartitionColumn};
 
-use super::blame::{self, Suspect};
+use super::blame::{self, Expected, Suspect};
 use super::format::Format;
 use super::location::Location;
 use super::name::TableName;
@@ -84,7 +84,10 @@ impl CatalogTable {
             name: &self.name,
             reader,
             locations: &self.locations,
-            schema: self.format.is_self_describing().then_some(&self.file_schema),
+            expected: match self.format.is_self_describing() {
+                true => Expected::Columns(&self.file_schema),
+                false => Expected::Anything,
+            },
         }
     }
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use springald_core::error::{Error, ErrorCode, Result};
 use springald_core::ids::SessionId;
 use tonic::Status;
@@ -15,6 +16,12 @@ use tonic::metadata::MetadataMap;
 
 use crate::engine::QueryContext;
 use crate::sessions::{ANONYMOUS, Session, Sessions, check_user};
+
+/// Base64, also without the padding at its end: ADBC's driver for Flight SQL leaves it out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Name of the cookie with the session's id.
 const COOKIE: &str = "springald_session";
@@ -117,7 +124,7 @@ fn session_cookie(cookies: &str) -> Option<&str> {
 
 fn basic_user(value: &str) -> Result<String> {
     let invalid = || Error::invalid("the authorization header is not a user name and password in base64");
-    let bytes = STANDARD.decode(value).map_err(|_| invalid())?;
+    let bytes = BASE64.decode(value).map_err(|_| invalid())?;
     let pair = String::from_utf8(bytes).map_err(|_| invalid())?;
     let user = pair.split_once(':').ok_or_else(invalid)?.0;
     if user.is_empty() {
@@ -154,15 +161,30 @@ mod tests {
 
     #[test]
     fn given_a_user_name_or_nothing_the_caller_has_no_session() {
-        let basic = format!("Basic {}", STANDARD.encode("ann:se:cret"));
+        let basic = format!("Basic {}", BASE64.encode("ann:se:cret"));
         let ann = Caller::read(&headers(&[("authorization", &basic)])).expect("basic");
         assert_eq!(ann, Caller::User("ann".to_owned()));
         assert_eq!(Caller::read(&headers(&[("cookie", "a=b")])).expect("none").user(), ANONYMOUS);
     }
 
     #[test]
+    fn user_name_in_base64_without_padding_is_read() {
+        for pair in ["admin:admin", "ann:secret", "a:b", "a:bc"] {
+            let padded = BASE64.encode(pair);
+            for value in [padded.as_str(), padded.trim_end_matches('=')] {
+                let caller = Caller::read(&headers(&[("authorization", &format!("Basic {value}"))])).expect(pair);
+                assert_eq!(
+                    Some(caller),
+                    pair.split_once(':').map(|(user, _)| Caller::User(user.to_owned())),
+                    "{value}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn given_headers_that_make_no_sense_they_are_refused() {
-        let control = format!("Basic {}", STANDARD.encode("a\nb:x"));
+        let control = format!("Basic {}", BASE64.encode("a\nb:x"));
         for bad in ["Bearer ../../etc", "Bearer", "Basic !!", "Digest x", control.as_str()] {
             assert!(Caller::read(&headers(&[("authorization", bad)])).is_err(), "{bad}");
         }
